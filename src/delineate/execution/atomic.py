@@ -1,0 +1,71 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from delineate.errors import ResourceError
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``; rename it to ``target`` when the block ends without an error.
+
+    The temporary name keeps the target's suffixes, because image writers choose the format by them.
+
+    Raises
+    ------
+    ResourceError
+        If the folder cannot be written or the disk is full; the target is left as it was.
+    """
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
+        temporary = folder / target.name
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        raise _explained(error, target) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary.parent, ignore_errors=True)
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write a small file atomically and flush it to the disk.
+
+    Raises
+    ------
+    ResourceError
+        If the folder cannot be written or the disk is full.
+    """
+    with atomic_path(target) as temporary, temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a small UTF-8 text file atomically.
+
+    Raises
+    ------
+    ResourceError
+        If the folder cannot be written or the disk is full.
+    """
+    write_bytes(target, text.encode("utf-8"))
+
+
+def _explained(error: OSError, target: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(f"The disk is full: could not write {target}. Free some space and run the same command again.")
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return ResourceError(f"No permission to write {target}. Choose another output folder or change its permissions.")
+    return error

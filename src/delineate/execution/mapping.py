@@ -1,0 +1,113 @@
+"""``map(function, items)``, serial or on processes, with progress, cancellation and every failure told."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from delineate.errors import DelineateError
+from delineate.execution.progress import Cancellation, Progress, Silent
+
+Item = TypeVar("Item")
+Output = TypeVar("Output")
+
+Backend = Literal["serial", "threads", "processes"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome(Generic[Item, Output]):
+    """What became of one item: ``value`` if ``error`` is None."""
+
+    item: Item
+    value: Output | None = None
+    error: DelineateError | None = None
+
+
+def map_items(
+    function: Callable[[Item], Output],
+    items: Sequence[Item],
+    *,
+    what: str,
+    workers: int = 1,
+    backend: Backend = "processes",
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> list[Outcome[Item, Output]]:
+    """Apply ``function`` to every item and return the outcomes in the order of ``items``.
+
+    A :class:`~delineate.errors.DelineateError` of one item is kept in its outcome and the others go on; any other
+    exception is a fault of the program and ends the work. At most ``2 * workers`` items are under way at a time, so
+    that memory stays bounded. ``workers=1`` runs in the calling thread.
+
+    Raises
+    ------
+    Interrupted
+        If a stop was requested between two items.
+    """
+    progress = progress or Silent()
+    cancellation = cancellation or Cancellation()
+    progress.start(what, len(items))
+    run = _serial if workers <= 1 or backend == "serial" else _pooled(workers, backend)
+    outcomes: dict[int, Outcome[Item, Output]] = {}
+    for index, outcome in run(function, list(enumerate(items)), cancellation):
+        outcomes[index] = outcome
+        progress.advance()
+    progress.finish()
+    return [outcomes[index] for index in range(len(items))]
+
+
+def _serial(
+    function: Callable[[Item], Output], items: Iterable[tuple[int, Item]], cancellation: Cancellation
+) -> Iterator[tuple[int, Outcome[Item, Output]]]:
+    for index, item in items:
+        cancellation.check()
+        try:
+            yield index, Outcome(item=item, value=function(item))
+        except DelineateError as error:
+            yield index, Outcome(item=item, error=error)
+
+
+def _pooled(
+    workers: int, backend: Backend
+) -> Callable[
+    [Callable[[Item], Output], Iterable[tuple[int, Item]], Cancellation],
+    Iterator[tuple[int, Outcome[Item, Output]]],
+]:
+    def run(
+        function: Callable[[Item], Output], items: Iterable[tuple[int, Item]], cancellation: Cancellation
+    ) -> Iterator[tuple[int, Outcome[Item, Output]]]:
+        pending: dict[Future[Output], tuple[int, Item]] = {}
+        queue = iter(items)
+        with _executor(workers, backend) as executor:
+            try:
+                while True:
+                    cancellation.check()
+                    while len(pending) < 2 * workers and (entry := next(queue, None)) is not None:
+                        pending[executor.submit(function, entry[1])] = entry
+                    if not pending:
+                        return
+                    done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=0.5)
+                    for future in done:
+                        index, item = pending.pop(future)
+                        yield index, _outcome(item, future)
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    return run
+
+
+def _executor(workers: int, backend: Backend) -> ProcessPoolExecutor | ThreadPoolExecutor:
+    if backend == "threads":
+        return ThreadPoolExecutor(workers)
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _outcome(item: Item, future: Future[Output]) -> Outcome[Item, Output]:
+    try:
+        return Outcome(item=item, value=future.result())
+    except DelineateError as error:
+        return Outcome(item=item, error=error)

@@ -1,0 +1,1 @@
+"""Fingerprint, rules, plan, budget. Knows no torch and no disk."""
