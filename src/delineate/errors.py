@@ -15,6 +15,7 @@ and exit with :attr:`DelineateError.exit_code`; everything else is a fault of th
     ├── SomeCasesFailed            (4)  a batch went through, but not for every case
     ├── ModelError                 (5)  a model package or checkpoint is missing, damaged or foreign
     │   └── UnsafeModelError       (5)  a model file asks for code to be executed
+    ├── TrainingError              (1)  training diverged: the loss or the gradients are no numbers any more
     ├── ResourceError              (6)  device, memory or disk do not suffice
     └── Interrupted              (130)  the user stopped the work; the state was saved
 """
@@ -101,6 +102,10 @@ class ModelError(DelineateError):
 
 class UnsafeModelError(ModelError):
     """A model file asks for code to be executed; it is refused."""
+
+
+class TrainingError(DelineateError):
+    """Training diverged: the loss or the gradients are not finite any more."""
 
 
 class ResourceError(DelineateError):

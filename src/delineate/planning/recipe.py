@@ -13,6 +13,7 @@ Precision = Literal["float32", "bfloat16"]
 Optimizer = Literal["sgd", "adamw"]
 LearningRateSchedule = Literal["poly", "cosine", "one_cycle"]
 Augmentation = Literal["none", "light", "nnunet"]
+CaseOrder = Literal["with_replacement", "shuffled"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,8 @@ class Recipe:
     deep_supervision: bool = True
     foreground_fraction: float = 0.33
     """Share of the batch that is centred on foreground (nnU-Net: 0.33)."""
+    case_order: CaseOrder = "with_replacement"
+    """How cases are drawn: independently (nnU-Net), or every case once per shuffled round (steadier in short runs)."""
     augmentation: Augmentation = "nnunet"
     mirror_axes: tuple[int, ...] = ()
     """Patch axes that may be flipped in training and in prediction; spatial axes counted from 0."""

@@ -1,0 +1,183 @@
+"""How far two label maps overlap: one confusion matrix in one pass, and the scores that follow from it.
+
+The module knows arrays of label values only; it does not know spacing, files, or what a label means. Every score obeys
+one policy for empty structures: empty in both label maps, the score is NaN and the case is left out of means (and
+counted as left out); empty in one of them only, the score is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delineate.errors import GeometryError, LabelError
+
+BLOCK_VOXELS = 1 << 21
+"""Voxels per pass of the confusion matrix; bounds its working memory to some 32 MiB whatever the image size."""
+
+MAX_LABELS = 4096
+"""Largest number of labels that gets a dense confusion matrix (128 MiB); instances are not labels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overlap:
+    """Voxel counts of one structure in prediction and reference; voxels under the ignore label are in none of them."""
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+    @property
+    def predicted(self) -> int:
+        """Voxels that the prediction gives to the structure."""
+        return self.true_positive + self.false_positive
+
+    @property
+    def reference(self) -> int:
+        """Voxels that the reference gives to the structure."""
+        return self.true_positive + self.false_negative
+
+
+def confusion(
+    prediction: NDArray[Any], reference: NDArray[Any], n_labels: int, *, ignore: int | None = None
+) -> NDArray[np.int64]:
+    """Count how often each reference label meets each predicted label, in one pass.
+
+    Parameters
+    ----------
+    prediction, reference
+        Label values, equal shape of any number of axes, any integer or boolean dtype; memory maps are read in blocks.
+    n_labels
+        Number of labels, background included; values must lie in 0 to ``n_labels - 1``.
+    ignore
+        Reference value of voxels that nobody annotated; they are left out, whatever the prediction says there.
+
+    Returns
+    -------
+    (n_labels, n_labels) int64
+        Voxel counts; ``matrix[r, p]`` for reference label ``r`` and predicted label ``p``.
+
+    Raises
+    ------
+    GeometryError
+        If the shapes differ.
+    LabelError
+        If a dtype is not integer, ``n_labels`` is not between 1 and 4096, or a value lies outside the labels.
+    """
+    _validate(prediction, reference, n_labels)
+    matrix = np.zeros(n_labels * n_labels, dtype=np.int64)
+    for predicted, truth in _blocks(prediction, reference):
+        if ignore is not None:
+            annotated = truth != ignore
+            predicted, truth = predicted[annotated], truth[annotated]
+        _require_labels(predicted, n_labels, "prediction")
+        _require_labels(truth, n_labels, "reference")
+        codes = truth.astype(np.intp) * n_labels
+        codes += predicted.astype(np.intp)
+        matrix += np.bincount(codes, minlength=n_labels * n_labels)
+    return matrix.reshape(n_labels, n_labels)
+
+
+def overlap_of(matrix: NDArray[np.int64], values: Sequence[int]) -> Overlap:
+    """Return the counts of one label, or of a region that is the union of several.
+
+    Parameters
+    ----------
+    matrix
+        (n_labels, n_labels) voxel counts from :func:`confusion`.
+    values
+        Label values that belong to the structure.
+
+    Raises
+    ------
+    LabelError
+        If there is no value, or one that the matrix does not have.
+    """
+    chosen = np.unique(np.asarray(values, dtype=np.int64))
+    if chosen.size == 0 or chosen[0] < 0 or chosen[-1] >= len(matrix):
+        raise LabelError(f"A structure needs label values between 0 and {len(matrix) - 1}; got {tuple(values)}.")
+    hit = int(matrix[np.ix_(chosen, chosen)].sum())
+    in_reference = int(matrix[chosen].sum())
+    in_prediction = int(matrix[:, chosen].sum())
+    return Overlap(
+        true_positive=hit,
+        false_positive=in_prediction - hit,
+        false_negative=in_reference - hit,
+        true_negative=int(matrix.sum()) - in_reference - in_prediction + hit,
+    )
+
+
+def dice(overlap: Overlap) -> float:
+    """Return 2 TP / (2 TP + FP + FN): 0 to 1; NaN if the structure is empty in both label maps.
+
+    References
+    ----------
+    L. R. Dice, Measures of the amount of ecologic association between species, Ecology 26 (1945).
+    """
+    return _ratio(2 * overlap.true_positive, overlap.predicted + overlap.reference, overlap)
+
+
+def iou(overlap: Overlap) -> float:
+    """Return TP / (TP + FP + FN), intersection over union: 0 to 1; NaN if empty in both label maps."""
+    return _ratio(overlap.true_positive, overlap.predicted + overlap.false_negative, overlap)
+
+
+def precision(overlap: Overlap) -> float:
+    """Return TP / (TP + FP), the share of predicted voxels that are right: 0 to 1; NaN if empty in both label maps.
+
+    An empty prediction of a structure that the reference has gives 0, as its Dice does.
+    """
+    return _ratio(overlap.true_positive, overlap.predicted, overlap)
+
+
+def recall(overlap: Overlap) -> float:
+    """Return TP / (TP + FN), the share of reference voxels that were found: 0 to 1; NaN if empty in both label maps.
+
+    A structure that is predicted but not in the reference gives 0, as its Dice does.
+    """
+    return _ratio(overlap.true_positive, overlap.reference, overlap)
+
+
+def _ratio(part: int, whole: int, overlap: Overlap) -> float:
+    if overlap.predicted == 0 and overlap.reference == 0:
+        return math.nan
+    return part / whole if whole else 0.0
+
+
+def _validate(prediction: NDArray[Any], reference: NDArray[Any], n_labels: int) -> None:
+    if prediction.shape != reference.shape:
+        raise GeometryError(
+            f"Prediction and reference must have equal shapes; got {prediction.shape} and {reference.shape}."
+        )
+    if not 1 <= n_labels <= MAX_LABELS:
+        raise LabelError(f"The number of labels must be between 1 and {MAX_LABELS}; got {n_labels}.")
+    for name, array in (("prediction", prediction), ("reference", reference)):
+        if array.dtype.kind not in "iub":
+            raise LabelError(f"The {name} must hold integer labels; got an array of {array.dtype}.")
+
+
+def _blocks(first: NDArray[Any], second: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    if first.ndim == 0 or first.size <= BLOCK_VOXELS:
+        yield np.ravel(first), np.ravel(second)
+        return
+    if len(first) == 1:
+        yield from _blocks(first[0], second[0])
+        return
+    rows = max(1, BLOCK_VOXELS * len(first) // first.size)
+    for start in range(0, len(first), rows):
+        yield from _blocks(first[start : start + rows], second[start : start + rows])
+
+
+def _require_labels(values: NDArray[Any], n_labels: int, name: str) -> None:
+    if values.size and not (0 <= int(values.min()) and int(values.max()) < n_labels):
+        wrong = [int(v) for v in np.unique(values) if not 0 <= int(v) < n_labels]
+        raise LabelError(
+            f"The {name} must hold labels from 0 to {n_labels - 1}; found {', '.join(map(str, wrong[:8]))}"
+            f"{' and more' if len(wrong) > 8 else ''}."
+        )

@@ -1,0 +1,155 @@
+"""Splits: which cases train and which validate in each fold. No case list is read or written here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from delineate.errors import PlanError
+
+FOLDS = 5
+"""Folds of a cross-validation (nnU-Net)."""
+SPLIT_SEED = 12345
+"""Seed of the shuffle (nnU-Net ``generate_crossval_split``)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """The case ids of one fold.
+
+    Raises
+    ------
+    PlanError
+        If either side is empty.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.train or not self.validation:
+            raise PlanError(
+                f"A fold needs at least one case to train and one to validate; got {len(self.train)} and "
+                f"{len(self.validation)}. Use fewer folds, or fold 'all' to train and validate on every case."
+            )
+
+
+def make_splits(
+    case_ids: Sequence[str], patient_of: Mapping[str, str] | None = None, folds: int = FOLDS
+) -> tuple[Split, ...]:
+    """Divide the cases into folds; cases of one patient stay together.
+
+    When every case is its own patient the result equals nnU-Net's: ``KFold(folds, shuffle=True, random_state=12345)``
+    over the sorted ids. Else patients are dealt out, those with most cases first, each to the fold that has the
+    fewest cases so far.
+
+    Parameters
+    ----------
+    case_ids
+        In any order, without repetitions.
+    patient_of
+        Patient per case id; a case that is not named is its own patient. None: every case is.
+    folds
+        At least 2.
+
+    Raises
+    ------
+    PlanError
+        If ids repeat, or there are fewer patients than folds.
+    """
+    ids = sorted(case_ids)
+    if len(set(ids)) != len(ids):
+        repeated = sorted({i for i in ids if ids.count(i) > 1})
+        raise PlanError(f"Case ids must be unique; repeated are: {', '.join(repeated[:5])}.")
+    patients = _cases_of_patients(ids, patient_of or {})
+    _check_count(len(patients), len(ids), folds)
+    single = len(patients) == len(ids)
+    held_out = _shuffled_folds(ids, folds) if single else _balanced_folds(patients, folds)
+    return tuple(_split(ids, fold) for fold in held_out)
+
+
+def every_case(case_ids: Sequence[str]) -> Split:
+    """Return fold ``all``: every case trains, and every case validates (so the validation proves nothing).
+
+    Raises
+    ------
+    PlanError
+        If there is no case.
+    """
+    ids = tuple(sorted(case_ids))
+    return Split(train=ids, validation=ids)
+
+
+def choose_split(splits: Sequence[Split], fold: int | Literal["all"], case_ids: Sequence[str]) -> Split:
+    """Return the split of a fold, checked against the cases that there are.
+
+    Parameters
+    ----------
+    splits
+        Made by :func:`make_splits` or read from a file.
+    fold
+        Counted from 0, or ``"all"``.
+    case_ids
+        The cases of the dataset; a split may leave some out but not name others.
+
+    Raises
+    ------
+    PlanError
+        If the fold does not exist, or names cases that do not.
+    """
+    if fold == "all":
+        return every_case(case_ids)
+    if not 0 <= fold < len(splits):
+        raise PlanError(f"Fold {fold} does not exist; there are folds 0 to {len(splits) - 1}, and 'all'.")
+    split = splits[fold]
+    unknown = sorted({*split.train, *split.validation} - set(case_ids))
+    if unknown:
+        raise PlanError(
+            f"Fold {fold} of the splits file names {len(unknown)} cases that the dataset does not have "
+            f"({', '.join(unknown[:5])}). Delete the splits file to make new splits."
+        )
+    return split
+
+
+def _cases_of_patients(ids: Sequence[str], patient_of: Mapping[str, str]) -> dict[str, list[str]]:
+    # a case without a declared patient gets a key that no declared name can have
+    cases: dict[str, list[str]] = defaultdict(list)
+    for case_id in ids:
+        cases[patient_of[case_id] if case_id in patient_of else f"\0{case_id}"].append(case_id)
+    return cases
+
+
+def _check_count(patients: int, cases: int, folds: int) -> None:
+    if folds < 2:
+        raise PlanError(
+            f"A cross-validation needs at least 2 folds; got {folds}. Use fold 'all' to train on every case."
+        )
+    if patients < folds:
+        remedy = f"Use at most {patients} folds" if patients >= 2 else "Add cases of other patients"
+        raise PlanError(
+            f"{folds} folds need at least {folds} patients; there are {patients} ({cases} cases). {remedy}, or fold "
+            "'all' to train and validate on every case."
+        )
+
+
+def _shuffled_folds(ids: Sequence[str], folds: int) -> list[set[str]]:
+    order = np.arange(len(ids))
+    np.random.RandomState(SPLIT_SEED).shuffle(order)  # noqa: NPY002 - the legacy stream is nnU-Net's
+    return [{ids[i] for i in part} for part in np.array_split(order, folds)]
+
+
+def _balanced_folds(patients: Mapping[str, Sequence[str]], folds: int) -> list[set[str]]:
+    names = sorted(patients)
+    np.random.RandomState(SPLIT_SEED).shuffle(names)  # noqa: NPY002 - one seed for both kinds of split
+    held_out: list[set[str]] = [set() for _ in range(folds)]
+    for name in sorted(names, key=lambda patient: -len(patients[patient])):
+        min(held_out, key=len).update(patients[name])
+    return held_out
+
+
+def _split(ids: Sequence[str], held_out: set[str]) -> Split:
+    return Split(train=tuple(i for i in ids if i not in held_out), validation=tuple(i for i in ids if i in held_out))

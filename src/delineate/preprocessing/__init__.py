@@ -1,0 +1,15 @@
+"""From images to prepared arrays and back from logits to label maps. Knows no files and no torch."""
+
+from delineate.case.prepared import ANNOTATED_KEY, OUTSIDE_LABEL, Prepared, Trace
+from delineate.preprocessing.prepare import prepare
+from delineate.preprocessing.restore import restore_labels, restore_probabilities
+
+__all__ = [
+    "ANNOTATED_KEY",
+    "OUTSIDE_LABEL",
+    "Prepared",
+    "Trace",
+    "prepare",
+    "restore_labels",
+    "restore_probabilities",
+]

@@ -1,0 +1,275 @@
+"""From logits on the prepared grid back to labels on the image's own grid.
+
+The result is that of resampling every head to full resolution and taking the largest, as nnU-Net does, but no head is
+ever held at full resolution. The grid is worked through in tiles. Interpolated values lie between the smallest and the
+largest logit that a tile reads, so a head whose largest is below another head's smallest cannot win anywhere in the
+tile and is left out; most tiles are settled by this alone. Peak memory does not grow with the number of heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delineate.case.image import LabelMap
+from delineate.case.labels import LabelScheme
+from delineate.case.prepared import Trace
+from delineate.errors import ModelError
+from delineate.geometry.crop import crop
+from delineate.geometry.resample import Band, find_separate_axis, operator_bands
+
+RestoreMode = Literal["exact", "nnunet"]
+"""``exact``: float32 arithmetic. ``nnunet``: interpolated logits are rounded to float16 before they are compared, because
+nnU-Net stores them so; this changes about 5 of 10 000 voxels on noisy logits."""
+
+TILE_VOXELS = 32
+"""Edge of a tile of the full-resolution grid."""
+ROUNDING_MARGIN = {"exact": 2.0**-20, "nnunet": 2.0**-9}
+"""Relative safety of the comparison that leaves heads out; covers the rounding of the interpolated values."""
+FEW_VALUES = 255
+"""With fewer foreground labels than this the label map is uint8, else uint16 (nnU-Net)."""
+SIGN_BITS = 0x7FFF
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Tile:
+    """A tile of the cropped grid: the bands along (z, y, x) and the heads that may win in it."""
+
+    bands: tuple[Band, Band, Band]
+    heads: NDArray[np.intp]
+
+    @property
+    def out(self) -> tuple[slice, ...]:
+        return tuple(band.out for band in self.bands)
+
+
+def restore_labels(
+    logits: NDArray[Any], trace: Trace, scheme: LabelScheme, *, mode: RestoreMode = "exact"
+) -> LabelMap:
+    """Return the label map that the logits say, on the original grid.
+
+    Parameters
+    ----------
+    logits
+        (head, z, y, x) float16 or float32 on the prepared grid, an array or a memory map.
+    trace
+        How the prepared grid came about.
+    scheme
+        Label mode: the largest head wins, the lower one on a tie. Region mode: heads above 0 (probability above one
+        half) are written in ``region_order``, later over earlier.
+    mode
+        See :data:`RestoreMode`.
+
+    Returns
+    -------
+    LabelMap
+        (z, y, x) or (y, x) uint8 or uint16; 0 outside the crop.
+
+    Raises
+    ------
+    ModelError
+        If the logits do not fit trace and scheme, or are not finite.
+    """
+    logits = _checked(logits, trace, scheme)
+    values = _values(scheme)
+    result = np.zeros(_lifted_shape(trace), values.dtype)
+    inside = crop(result.transpose(trace.transpose), trace.box)
+    workspace = _Workspace(mode=mode, regions=scheme.has_regions)
+    for slab, tile in _tiles(logits, trace, workspace):
+        inside[tile.out] = workspace.settle(slab, tile, values)
+    return LabelMap(array=result[0] if trace.is_plane else result, grid=trace.grid, scheme=scheme)
+
+
+def restore_probabilities(logits: NDArray[Any], trace: Trace, scheme: LabelScheme) -> NDArray[np.float32]:
+    """Return the probability of every head on the original grid.
+
+    Parameters
+    ----------
+    logits, trace, scheme
+        As for :func:`restore_labels`.
+
+    Returns
+    -------
+    NDArray
+        (head, z, y, x) or (head, y, x) float32: softmax over the heads (label mode) or the sigmoid of each (region
+        mode). Outside the crop the background head is 1 (label mode) or all are 0 (region mode).
+
+    Raises
+    ------
+    ModelError
+        If the logits do not fit trace and scheme, or are not finite.
+    """
+    logits = _checked(logits, trace, scheme)
+    result = np.zeros((logits.shape[0], *_lifted_shape(trace)), np.float32)
+    if not scheme.has_regions:
+        result[0] = 1
+    inside = crop(result.transpose(0, *(axis + 1 for axis in trace.transpose)), trace.box)
+    squash = _sigmoid if scheme.has_regions else _softmax
+    everything = np.arange(logits.shape[0])
+    for z in _axis_bands(trace)[0]:
+        for y in _axis_bands(trace)[1]:
+            for x in _axis_bands(trace)[2]:
+                tile = _Tile(bands=(z, y, x), heads=everything)
+                inside[(slice(None), *tile.out)] = squash(_upsampled(logits[:, z.source], tile))
+    return result[:, 0] if trace.is_plane else result
+
+
+def _checked(logits: NDArray[Any], trace: Trace, scheme: LabelScheme) -> NDArray[Any]:
+    expected = (scheme.head_count, *trace.prepared_shape)
+    if logits.shape != expected or logits.dtype not in (np.float16, np.float32):
+        raise ModelError(
+            f"Logits of shape {expected}, float16 or float32, were expected for this case; got {logits.shape} "
+            f"{logits.dtype}. The model does not belong to this plan and label scheme."
+        )
+    return np.asarray(logits)
+
+
+def _values(scheme: LabelScheme) -> NDArray[Any]:
+    """Return the label value written for each rank: heads in label mode, 0 and then the regions in region mode."""
+    dtype = np.uint8 if len(scheme.values) < FEW_VALUES else np.uint16
+    return np.array((0, *(scheme.region_order or scheme.values)) if scheme.has_regions else (0, *scheme.values), dtype)
+
+
+def _lifted_shape(trace: Trace) -> tuple[int, ...]:
+    return (1, *trace.grid.shape) if trace.is_plane else trace.grid.shape
+
+
+def _axis_bands(trace: Trace) -> tuple[tuple[Band, ...], ...]:
+    """Return per axis the blocks of the operator from prepared to cropped size: linear, or nearest where separate."""
+    separate = find_separate_axis(trace.prepared_spacing_mm, trace.spacing_mm)
+    return tuple(
+        operator_bands(small, large, 0 if axis == separate else 1, TILE_VOXELS)
+        for axis, (small, large) in enumerate(zip(trace.prepared_shape, trace.cropped_shape, strict=True))
+    )
+
+
+def _tiles(logits: NDArray[Any], trace: Trace, workspace: _Workspace) -> Iterator[tuple[NDArray[Any], _Tile]]:
+    """Yield every tile with the slab of logits (head, z, y, x) that its z band reads."""
+    bands_z, bands_y, bands_x = _axis_bands(trace)
+    for z in bands_z:
+        slab = logits[:, z.source]
+        possible = workspace.possible_heads(slab, bands_y, bands_x)
+        for i, y in enumerate(bands_y):
+            for j, x in enumerate(bands_x):
+                yield slab, _Tile(bands=(z, y, x), heads=np.flatnonzero(possible[:, i, j]))
+
+
+class _Workspace:
+    """Settles tiles; holds the buffers that one tile after the other uses."""
+
+    def __init__(self, *, mode: RestoreMode, regions: bool) -> None:
+        self._mode = mode
+        self._regions = regions
+        size = TILE_VOXELS**3
+        self._values = np.empty(size, np.float32)
+        self._best = np.empty(size, np.float32)
+        self._better = np.empty(size, bool)
+
+    def possible_heads(
+        self, slab: NDArray[Any], bands_y: tuple[Band, ...], bands_x: tuple[Band, ...]
+    ) -> NDArray[np.bool_]:
+        """Return (head, tile row, tile column) bool: whether the head may win a voxel of the tile."""
+        lowest, highest = _bounds(slab, bands_y, bands_x)
+        if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
+            raise ModelError("The network gave logits that are not finite; use float32 precision or another checkpoint.")
+        if self._regions:
+            return highest > 0
+        surest = lowest.max(axis=0)
+        margin = ROUNDING_MARGIN[self._mode] * np.maximum(np.abs(highest), np.abs(surest))
+        return highest >= surest - margin
+
+    def settle(self, slab: NDArray[Any], tile: _Tile, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the labels of a tile, (z, y, x) of the dtype of ``values``, or a scalar if they are all alike."""
+        if tile.heads.size == 0:
+            return values[0]
+        if tile.heads.size == 1 and not self._regions:
+            return values[tile.heads[0]]
+        flat = _upsampled_in_plane(slab, tile)
+        shape = tuple(band.out.stop - band.out.start for band in tile.bands)
+        ranks = self._ranks(flat, tile.bands[0])
+        table = values[np.concatenate([[0], tile.heads + 1])] if self._regions else values[tile.heads]
+        return table[ranks].reshape(shape)
+
+    def _ranks(self, heads: NDArray[np.float32], band: Band) -> NDArray[Any]:
+        """Return per voxel the winner's position among the heads of the tile (regions: plus one, 0 for none)."""
+        count = band.weights.shape[0] * heads.shape[2]
+        value, best, better = self._values[:count], self._best[:count], self._better[:count]
+        ranks = np.zeros(count, np.uint8 if len(heads) < 256 else np.uint16)
+        step = np.empty_like(ranks)
+        best[:] = 0 if self._regions else -np.inf
+        for rank, head in enumerate(heads, start=1 if self._regions else 0):
+            np.matmul(band.weights, head, out=value.reshape(band.weights.shape[0], -1))
+            if self._mode == "nnunet":
+                value[:] = value.astype(np.float16)
+            np.greater(value, best, out=better)
+            if not self._regions:
+                np.maximum(best, value, out=best)
+            # ranks ascend, so the larger of old and new rank is the new one wherever the head is better
+            np.multiply(better.view(np.uint8), ranks.dtype.type(rank), out=step)
+            np.maximum(ranks, step, out=ranks)
+        return ranks
+
+
+def _upsampled_in_plane(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
+    """Return the heads of a tile resampled along y and x: (head, source z, y * x) float32."""
+    _, y, x = tile.bands
+    block = slab[tile.heads, :, y.source, x.source].astype(np.float32)
+    wide = np.matmul(block, x.weights.T)
+    full = np.matmul(y.weights, wide)
+    return full.reshape(*full.shape[:2], -1)
+
+
+def _upsampled(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
+    """Return the heads of a tile at full resolution: (head, z, y, x) float32."""
+    flat = np.matmul(tile.bands[0].weights, _upsampled_in_plane(slab, tile))
+    return flat.reshape(len(flat), *(band.out.stop - band.out.start for band in tile.bands))
+
+
+def _bounds(
+    slab: NDArray[Any], bands_y: tuple[Band, ...], bands_x: tuple[Band, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the smallest and largest logit that each tile of the slab reads, (head, tile row, tile column) each."""
+    lowest = np.empty((len(slab), *slab.shape[2:]), np.float32)
+    highest = np.empty_like(lowest)
+    for head, low, high in zip(slab, lowest, highest, strict=True):
+        low[...], high[...] = _extremes(head)
+    return _reduced(np.minimum, lowest, bands_y, bands_x), _reduced(np.maximum, highest, bands_y, bands_x)
+
+
+def _extremes(head: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return smallest and largest along z; float16 is compared as integers of the same order, which is far faster."""
+    if head.dtype != np.float16:
+        return head.min(axis=0), head.max(axis=0)
+    keys = _ordered(np.ascontiguousarray(head).view(np.int16))
+    return _ordered(keys.min(axis=0)).view(np.float16), _ordered(keys.max(axis=0)).view(np.float16)
+
+
+def _ordered(bits: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Map float16 bit patterns to integers of the same order, and back: negative numbers are counted downwards."""
+    flipped = bits >> 15
+    flipped &= SIGN_BITS
+    flipped ^= bits
+    return flipped
+
+
+def _reduced(
+    pick: np.ufunc, extremes: NDArray[np.float32], bands_y: tuple[Band, ...], bands_x: tuple[Band, ...]
+) -> NDArray[np.float32]:
+    rows = np.stack([pick.reduce(extremes[:, band.source], axis=1) for band in bands_y], axis=1)
+    return np.stack([pick.reduce(rows[:, :, band.source], axis=2) for band in bands_x], axis=2)
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    result = np.exp(logits - logits.max(axis=0))
+    result /= result.sum(axis=0)
+    return result
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    # exp of a non-positive number only: it cannot overflow
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1, small) / (1 + small)

@@ -1,0 +1,33 @@
+"""Figures and pages from numbers and arrays; no torch, no training."""
+
+from delineate.reports.agreement import SizeUnit, size_unit
+from delineate.reports.curves import Figure, History, learning_curves
+from delineate.reports.overlays import SOFT_TISSUE_WINDOW, Overlay, PictureSettings, picture_case
+from delineate.reports.pages import render_report, report_html
+from delineate.reports.plan_words import describe_plan, tabulate_plan
+from delineate.reports.report_data import Evaluation, Fact, FailedCase, Fold, ReportData
+from delineate.reports.selection import Choice, Role, choose_cases
+
+__all__ = [
+    "SOFT_TISSUE_WINDOW",
+    "Choice",
+    "Evaluation",
+    "Fact",
+    "FailedCase",
+    "Figure",
+    "Fold",
+    "History",
+    "Overlay",
+    "PictureSettings",
+    "ReportData",
+    "Role",
+    "SizeUnit",
+    "choose_cases",
+    "describe_plan",
+    "learning_curves",
+    "picture_case",
+    "render_report",
+    "report_html",
+    "size_unit",
+    "tabulate_plan",
+]
