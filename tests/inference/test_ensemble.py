@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from fake_networks import Constant, DeepSupervised, Identity
+
 from delineate.errors import ModelError, UsageError
 from delineate.inference.ensemble import make_ensemble
-from fake_networks import Constant, DeepSupervised, Identity
 
 
 def test_mean_of_the_logits():

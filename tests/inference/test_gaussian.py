@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from delineate.inference.gaussian import PEAK, gaussian_axis, gaussian_weights
 from scipy.ndimage import gaussian_filter
+
+from delineate.inference.gaussian import PEAK, gaussian_axis, gaussian_weights
 
 
 @pytest.mark.parametrize("patch", [(40, 56, 40), (7, 12, 9), (32, 20), (1, 16, 16)])

@@ -1,9 +1,10 @@
 """Conversion for prediction: number format, layout, evaluation mode; the original stays as it was."""
 
 import torch
-from delineate.inference.precision import converted, layout_of
 from fake_networks import DeepSupervised
 from torch import nn
+
+from delineate.inference.precision import converted, layout_of
 
 
 def network():

@@ -8,6 +8,7 @@ import tempfile
 import numpy as np
 import pytest
 import torch
+
 from delineate.errors import ResourceError
 from delineate.inference import logits_volume
 from delineate.inference.logits_volume import InPlace, MovingWindow, new_volume, start_filling

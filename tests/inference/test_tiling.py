@@ -1,13 +1,15 @@
 """Tiles: they cover, they overlap as asked, their weights add up to one, wrong values are told."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from delineate.errors import UsageError
-from delineate.inference.tiling import Tiling, axis_weights, fit_patch, lay_tiles, tile_starts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from delineate.errors import UsageError
+from delineate.inference.tiling import Tiling, axis_weights, fit_patch, lay_tiles, tile_starts
 
 LENGTHS = st.integers(1, 90)
 STEPS = st.floats(0.1, 1.0)
@@ -20,7 +22,7 @@ def test_starts_cover_the_axis_without_gaps(size, patch, step):
     starts = tile_starts(size, patch, step)
     assert starts[0] == 0
     assert starts[-1] == size - patch
-    assert all(b - a <= max(math.ceil(patch * step), 1) for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= max(math.ceil(patch * step), 1) for a, b in itertools.pairwise(starts))
 
 
 def test_starts_of_nnunets_own_example():

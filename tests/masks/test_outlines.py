@@ -1,5 +1,7 @@
 """Outlines of planar masks."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ def signed_area(line):
 def winding(line, point):
     """Independent reference: whether a point lies inside a closed line, by crossings of a ray."""
     (py, px), inside = point, False
-    for (y0, x0), (y1, x1) in zip(line[:-1], line[1:], strict=True):
+    for (y0, x0), (y1, x1) in pairwise(line):
         if (y0 > py) != (y1 > py) and px < x0 + (py - y0) / (y1 - y0) * (x1 - x0):
             inside = not inside
     return inside

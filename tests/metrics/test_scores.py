@@ -27,6 +27,7 @@ def test_a_case_by_hand():
     assert core.precision == pytest.approx(2 / 3)
     assert core.recall == 1.0
     assert math.isnan(absent.dice)
+    assert case.worst_structure is whole
     assert case.mean_dice == pytest.approx((whole.dice + core.dice) / 2)
 
 
@@ -49,6 +50,7 @@ def test_the_ignore_label_is_left_out():
 def test_a_case_without_structures_in_it_has_no_mean():
     empty = np.zeros((2, 2), np.uint8)
     assert math.isnan(evaluate(empty, empty).mean_dice)
+    assert evaluate(empty, empty).worst_structure is None
 
 
 def test_errors_name_the_case():

@@ -94,7 +94,9 @@ def test_names_of_patients_do_not_matter():
     assert bootstrap_mean(values, ["z", "y", "y", "x"], generator()) == first
 
 
-@pytest.mark.parametrize(("values", "patients"), [([], []), ([0.5], ["a"]), ([0.5, 0.6], ["a", "a"]), ([math.nan] * 2, ["a", "b"])])
+@pytest.mark.parametrize(
+    ("values", "patients"), [([], []), ([0.5], ["a"]), ([0.5, 0.6], ["a", "a"]), ([math.nan] * 2, ["a", "b"])]
+)
 def test_fewer_than_two_patients_have_no_interval(values, patients):
     found = bootstrap_mean(values, patients, generator())
     assert math.isnan(found.low)

@@ -120,3 +120,38 @@ DATASETS = {
         reader="NaturalImage2DIO",
     ),
 }
+
+
+def gist(plan_json):
+    """Return the decisions of a plan, per configuration: what changes when a rule changes."""
+    return {name: _gist(c) for name, c in plan_json["configurations"].items() if "inherits_from" not in c}
+
+
+def _gist(configuration):
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    return {
+        "patch": configuration["patch_size"],
+        "batch": configuration["batch_size"],
+        "spacing": [round(s, 6) for s in configuration["spacing"]],
+        "median": configuration["median_image_size_in_voxels"],
+        "strides": " ".join("".join(map(str, s)) for s in kwargs["strides"]),
+        "kernels": " ".join("".join(map(str, k)) for k in kwargs["kernel_sizes"]),
+        "features": kwargs["features_per_stage"],
+        "batch_dice": configuration["batch_dice"],
+        "masks": configuration["use_mask_for_norm"],
+    }
+
+
+GOLDEN_RESIDUAL = ("isotropic", "cine", "lowres")
+"""Datasets whose ResEnc L plans are kept as golden facts too."""
+
+
+def plan_request(made, preset, target=None):
+    """Return the request to the oracle for one plan."""
+    return {
+        "kind": "plan",
+        "dataset": made.declaration(),
+        "fingerprint": made.fingerprint_json(),
+        "planner": preset.planner_name,
+        "target_spacing": target,
+    }

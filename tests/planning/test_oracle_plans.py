@@ -11,20 +11,10 @@ from delineate.planning.fingerprint import measure_case, pool, samples_per_case
 from delineate.planning.planner import plan_dataset
 from delineate.planning.presets import DEFAULT, RESENC_L, RESENC_M, RESENC_XL
 from delineate.planning.splits import make_splits
-from planning.datasets import DATASETS, Made
+from planning.datasets import DATASETS, Made, plan_request
 from planning.oracle import ask
 
 PRESETS = (DEFAULT, RESENC_M, RESENC_L, RESENC_XL)
-
-
-def _request(made, preset, target=None):
-    return {
-        "kind": "plan",
-        "dataset": made.declaration(),
-        "fingerprint": made.fingerprint_json(),
-        "planner": preset.planner_name,
-        "target_spacing": target,
-    }
 
 
 def _ours(made, preset, index, target=None):
@@ -37,7 +27,7 @@ def _ours(made, preset, index, target=None):
 @pytest.mark.oracle
 def test_plans_equal_nnunet_for_every_dataset_and_preset(tmp_path):
     pairs = [(made, preset) for name, made in DATASETS.items() for preset in PRESETS if _worth_it(name, preset)]
-    answers = ask([_request(made, preset) for made, preset in pairs], tmp_path)
+    answers = ask([plan_request(made, preset) for made, preset in pairs], tmp_path)
     for index, ((made, preset), answer) in enumerate(zip(pairs, answers, strict=True)):
         ours = _ours(made, preset, index)
         assert ours == answer
@@ -53,7 +43,7 @@ def _worth_it(name, preset):
 def test_target_spacing_that_the_user_gives(tmp_path):
     targets = [[2.0, 1.0, 1.0], [0.5, 0.5, 3.0]]
     made = DATASETS["isotropic"]
-    answers = ask([_request(made, DEFAULT, t) for t in targets], tmp_path)
+    answers = ask([plan_request(made, DEFAULT, t) for t in targets], tmp_path)
     assert [_ours(made, DEFAULT, i, t) for i, t in enumerate(targets)] == answers
 
 
@@ -63,7 +53,7 @@ def test_target_spacing_that_the_user_gives(tmp_path):
 def test_random_datasets(tmp_path, seed):
     rng = np.random.default_rng(seed)
     pairs = [(_random(rng), PRESETS[int(rng.integers(4))]) for _ in range(120)]
-    answers = ask([_request(made, preset) for made, preset in pairs], tmp_path)
+    answers = ask([plan_request(made, preset) for made, preset in pairs], tmp_path)
     failed = 0
     for index, ((made, preset), answer) in enumerate(zip(pairs, answers, strict=True)):
         if "error" in answer:

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import torch
-from training.toys import toy_assignment, toy_cases, toy_network
 
 from delineate.training import Runtime, TrainingCases, fit
+from training.toys import toy_assignment, toy_cases, toy_network
 
 
 def main(folder: Path, pause: float, prefetch: int) -> None:
@@ -24,7 +24,7 @@ def main(folder: Path, pause: float, prefetch: int) -> None:
 
     slow = TrainingCases(training=cases.training, validation=cases.validation, open=open_slowly)
     runtime = Runtime(checkpoint_every_seconds=0.0, prefetch=prefetch, tensorboard=False, cache_bytes=0)
-    assignment = toy_assignment(iterations=30, optimizer="adamw", learning_rate=1e-3, schedule="cosine")
+    assignment = toy_assignment(iterations=16, optimizer="adamw", learning_rate=1e-3, schedule="cosine")
     fitted = fit(toy_network(), slow, assignment, folder, runtime=runtime)
     torch.save(fitted.weights, folder / "weights.pt")
 

@@ -32,7 +32,7 @@ def test_other_systems_are_left_alone(monkeypatch):
     ],
 )
 def test_every_shortage_becomes_one_kind_of_error(error):
-    with pytest.raises(ResourceError, match="Memory ran out .* Use less."), shortage_explained("Use less."):
+    with pytest.raises(ResourceError, match=r"Memory ran out .* Use less\."), shortage_explained("Use less."):
         raise error
 
 

@@ -85,7 +85,7 @@ def test_no_whole_checkpoint_says_what_to_do(tmp_path):
     two_checkpoints(tmp_path)
     cut_in_half(tmp_path / LATEST_FILE)
     (tmp_path / PREVIOUS_FILE).write_bytes(b"")
-    with pytest.raises(ModelError, match="No whole checkpoint is left .* Delete the checkpoint files"):
+    with pytest.raises(ModelError, match=r"No whole checkpoint is left .* Delete the checkpoint files"):
         load_checkpoint(tmp_path)
 
 
@@ -159,7 +159,9 @@ def test_the_same_training_passes():
 
 
 def test_another_training_is_named_by_its_differing_field():
-    with pytest.raises(ModelError, match=r"recipe.seed was 1 and is now 2. Use the same settings .* another output folder"):
+    with pytest.raises(
+        ModelError, match=r"recipe.seed was 1 and is now 2. Use the same settings .* another output folder"
+    ):
         check_identity(Path("runs"), identity(), identity(seed=2))
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training.toys import ToyNetwork, toy_assignment, toy_case, toy_cases, toy_network
 
 from delineate.case.labels import LabelScheme, Structure
 from delineate.errors import (
@@ -28,6 +27,7 @@ from delineate.errors import (
 from delineate.execution import Cancellation
 from delineate.training import Extension, Runtime, TrainingCases, fit, loop
 from delineate.training.checkpoint import BEST_FILE, LATEST_FILE, PREVIOUS_FILE, read_payload
+from training.toys import ToyNetwork, toy_assignment, toy_case, toy_cases, toy_network
 
 TESTS = Path(__file__).parents[1]
 QUIET = Runtime(tensorboard=False, checkpoint_every_seconds=0.0)
@@ -42,7 +42,9 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def train(folder, *, network=None, cases=None, runtime=QUIET, extension=None, progress=None, cancellation=None, **recipe):
+def train(
+    folder, *, network=None, cases=None, runtime=QUIET, extension=None, progress=None, cancellation=None, **recipe
+):
     return fit(
         network or toy_network(),
         cases or toy_cases(),
@@ -185,7 +187,15 @@ def test_regions_are_scored_by_name(tmp_path):
 def test_labels_are_scored_by_name_whatever_their_order(tmp_path, monkeypatch):
     scheme = LabelScheme(structures=(Structure(name="two", values=(2,)), Structure(name="one", values=(1,))))
     cases = toy_cases(classes=(1,))
-    fitted = train(tmp_path, scheme=scheme, cases=cases, iterations=60, iterations_per_epoch=60, learning_rate=0.02, optimizer="adamw")
+    fitted = train(
+        tmp_path,
+        scheme=scheme,
+        cases=cases,
+        iterations=60,
+        iterations_per_epoch=60,
+        learning_rate=0.02,
+        optimizer="adamw",
+    )
     assert fitted.records[-1]["dice"]["one"] > 0.3
     assert not fitted.records[-1]["dice"]["two"]
 
@@ -222,16 +232,16 @@ def test_a_stop_saves_and_the_next_run_ends_with_the_same_weights(tmp_path):
 def test_a_killed_run_ends_with_the_same_weights(tmp_path, prefetch):
     whole = start(tmp_path / "whole", 0.0, prefetch)
     killed = start(tmp_path / "killed", 0.02, prefetch)
-    step = wait_for_step(tmp_path / "killed", 8)
+    step = wait_for_step(tmp_path / "killed", 6)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert 8 <= step < 30
+    assert 6 <= step < 16
     assert not (tmp_path / "killed" / "weights.pt").exists()
     again = start(tmp_path / "killed", 0.0, prefetch)
     assert (whole.wait(), again.wait()) == (0, 0)
     expected, found = (torch.load(tmp_path / name / "weights.pt") for name in ("whole", "killed"))
     assert_equal_weights(expected, found)
-    assert steps_of(tmp_path / "killed") == steps_of(tmp_path / "whole") == [5, 10, 15, 20, 25, 30]
+    assert steps_of(tmp_path / "killed") == steps_of(tmp_path / "whole") == [5, 10, 15, 16]
     assert not list((tmp_path / "killed").glob(".partial-*"))
 
 
@@ -348,12 +358,12 @@ def test_a_budget_ends_the_run_in_time_with_the_rate_annealed(tmp_path):
         schedule="cosine",
     )
     assert fitted.steps < 1000
-    assert clock.now <= 60.5
+    assert clock.now <= 61  # it may end one step late
     assert clock.now > 55
     assert fitted.records[-1]["learning_rate"] < 0.01 * 0.01
     assert 15 <= len(fitted.records) <= 22
     assert lines.total == lines.done == 1000
-    assert "left" in lines.notes[-2]
+    assert "left" in lines.notes[-3]
 
 
 def test_the_time_of_earlier_sessions_counts(tmp_path):
@@ -468,6 +478,17 @@ def test_a_class_without_training_case_is_told(tmp_path, caplog):
         fitted = train(tmp_path, cases=toy_cases(classes=(1,)))
     assert fitted.notices == ("No training case of this fold shows posterior; the network cannot learn it.",)
     assert "posterior" in caplog.text
+
+
+def test_a_region_without_training_case_is_told(tmp_path):
+    scheme = LabelScheme(
+        structures=(Structure(name="whole", values=(1, 2)), Structure(name="core", values=(2,))), region_order=(1, 2)
+    )
+    case = toy_case(0, classes=(1,))
+    case.locations[2] = np.zeros((0, 3), dtype=np.int32)  # key 2 is the second region
+    cases = TrainingCases(training=("a",), validation=(), open=lambda _: case)
+    fitted = train(tmp_path, network=toy_network(heads=2), scheme=scheme, cases=cases, iterations=1)
+    assert fitted.notices == ("No training case of this fold shows core; the network cannot learn it.",)
 
 
 def test_a_fold_without_validation_cases_trains(tmp_path):

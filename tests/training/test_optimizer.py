@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import torch
-from training.toys import toy_network, toy_recipe
 
 from delineate.training.ema import WeightAverage
 from delineate.training.optimizer import build_optimizer, set_learning_rate
+from training.toys import toy_network, toy_recipe
 
 
 def one_step(optimizer, network):

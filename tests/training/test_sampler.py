@@ -6,18 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training.toys import ToyCase, toy_case, toy_cases
 
+from delineate.case.prepared import ANNOTATED_KEY
 from delineate.errors import DatasetError
 from delineate.training.augment import augment, policy_for
 from delineate.training.sampler import (
-    ANNOTATED_KEY,
     CaseCache,
     PatchSampler,
     Sampling,
     is_foreground_position,
     largest_shape,
 )
+from training.toys import ToyCase, toy_case, toy_cases
 
 SAMPLING = Sampling(batch_size=3, patch_size=(6, 6, 6), foreground_fraction=0.33, seed=1)
 
@@ -111,7 +111,9 @@ def test_random_patches_reach_every_corner():
     array = np.arange(8**3, dtype=np.float32).reshape(1, 8, 8, 8)
     case = ToyCase(array, array[0].astype(np.int16))
     patches = sampler_over(case, batch_size=300, foreground_fraction=0.0).draw(0)
-    assert set(patches.images[:, 0, 0, 0, 0].astype(int)) == {z * 64 + y * 8 + x for z in range(3) for y in range(3) for x in range(3)}
+    assert set(patches.images[:, 0, 0, 0, 0].astype(int)) == {
+        z * 64 + y * 8 + x for z in range(3) for y in range(3) for x in range(3)
+    }
 
 
 def test_planes_are_drawn_for_patches_with_two_axes():
@@ -192,6 +194,8 @@ def test_the_centre_of_what_is_drawn_is_what_augmentation_takes():
     for drawn in ((7, 8, 9), (10, 6, 13)):
         wide = toy_sampler(drawn_size=drawn).draw(2)
         plain = toy_sampler().draw(2)
-        images, labels = augment(torch.from_numpy(wide.images), torch.from_numpy(wide.labels), policy, generator, (6, 6, 6))
+        images, labels = augment(
+            torch.from_numpy(wide.images), torch.from_numpy(wide.labels), policy, generator, (6, 6, 6)
+        )
         assert np.array_equal(images.numpy(), plain.images)
         assert np.array_equal(labels.numpy(), plain.labels)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from training.toys import toy_recipe
 
 from delineate.errors import UsageError
 from delineate.training.schedule import EXTENSION_PEAK, Extension, Leg, extension_leg, first_leg, learning_rate
+from training.toys import toy_recipe
 
 
 def rate(recipe, step, leg=None, seconds=0.0):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from training.toys import toy_network, toy_recipe
 
 from delineate.errors import ResourceError, UsageError
 from delineate.training.precision import (
@@ -12,6 +11,7 @@ from delineate.training.precision import (
     place_network,
     resolve_device,
 )
+from training.toys import toy_network, toy_recipe
 
 
 def quiet_network():

@@ -25,7 +25,9 @@ class ToyCase:
     locations: dict[int, np.ndarray] = field(default_factory=dict)
 
 
-def toy_case(seed: int, shape: tuple[int, ...] = SHAPE, classes: tuple[int, ...] = (1, 2), channels: int = 1) -> ToyCase:
+def toy_case(
+    seed: int, shape: tuple[int, ...] = SHAPE, classes: tuple[int, ...] = (1, 2), channels: int = 1
+) -> ToyCase:
     """Noise with one bright block per class."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, dtype=np.int16)
@@ -49,7 +51,9 @@ class ToyNetwork(nn.Module):
     def __init__(self, heads: int = 3, channels: int = 1, dropout: float = 0.1) -> None:
         super().__init__()
         self.deep_supervision = True
-        self.fine = nn.Sequential(nn.Conv3d(channels, 6, 3, padding=1), nn.InstanceNorm3d(6, affine=True), nn.LeakyReLU())
+        self.fine = nn.Sequential(
+            nn.Conv3d(channels, 6, 3, padding=1), nn.InstanceNorm3d(6, affine=True), nn.LeakyReLU()
+        )
         self.coarse = nn.Sequential(nn.Conv3d(6, 8, 3, stride=2, padding=1), nn.LeakyReLU(), nn.Dropout3d(dropout))
         self.up = nn.ConvTranspose3d(8, 6, 2, stride=2)
         self.heads = nn.ModuleList([nn.Conv3d(6, heads, 1), nn.Conv3d(8, heads, 1)])

@@ -1,4 +1,4 @@
-"""Runs under the oracle's interpreter: writes inputs and nnU-Net's answers for losses and augmentations to an .npz file."""
+"""Runs under the oracle's interpreter: writes inputs and nnU-Net's answers for losses and augmentation to an .npz."""
 
 import json
 import sys

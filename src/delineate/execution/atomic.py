@@ -65,7 +65,11 @@ def write_text(target: Path, text: str) -> None:
 
 def _explained(error: OSError, target: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(f"The disk is full: could not write {target}. Free some space and run the same command again.")
+        return ResourceError(
+            f"The disk is full: could not write {target}. Free some space and run the same command again."
+        )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return ResourceError(f"No permission to write {target}. Choose another output folder or change its permissions.")
+        return ResourceError(
+            f"No permission to write {target}. Choose another output folder or change its permissions."
+        )
     return error

@@ -160,7 +160,7 @@ def stack_channels(images: Sequence[Image], names: Sequence[str]) -> Image:
         if differences := first.grid.differences(image.grid):
             raise GeometryError(
                 f"{name}: expected the grid of {names[0]}; found {'; '.join(differences)}. "
-                "Resample the channels onto one grid, or use `--repair geometry-from-image` if only the header is wrong."
+                "Resample them onto one grid, or use `--repair geometry-from-image` if only the header is wrong."
             )
     return Image(array=np.concatenate([image.array for image in images]), grid=first.grid)
 
@@ -175,7 +175,7 @@ def whole_numbers(array: NDArray[Any], name: str) -> NDArray[Any]:
     """
     if np.issubdtype(array.dtype, np.integer):
         return array
-    rounded = np.rint(array)
+    rounded: NDArray[Any] = np.rint(array)
     wrong = ~np.isfinite(array) | (rounded != array)
     if wrong.any():
         raise LabelError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import math
 import struct
 import tempfile
 import zlib
@@ -18,11 +19,13 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from numpy.typing import NDArray
 
 from delineate.errors import ImageReadError
 from delineate.formats.orthonormal import nearest_orthonormal
+
+sitk: Any = SimpleITK  # its functions carry no types
 
 HEADER_BYTES = 348
 """Size of a NIfTI-1 header (nifti1.h)."""
@@ -186,7 +189,7 @@ def _content(path: Path) -> NDArray[np.uint8]:
 
 
 def _inflated(packed: bytes, path: Path) -> bytearray:
-    """Return the uncompressed bytes: by libdeflate, or by zlib where the file has several gzip members or is damaged."""
+    """Return the uncompressed bytes: by libdeflate, or by zlib if there are several gzip members or damage."""
     size = int.from_bytes(packed[-4:], "little")
     if HEADER_BYTES <= size <= LARGEST_DEFLATE_RATIO * len(packed):
         data = bytearray(size)
@@ -230,7 +233,7 @@ def straightened(head: bytes, header: NiftiHeader, path: Path) -> bytes:
     """
     rows = np.array(struct.unpack_from(header.order + "12f", head, 280), dtype=np.float64).reshape(3, 4)
     spacing = np.linalg.norm(rows[:, :3], axis=0)
-    size = (header.dim + (1, 1, 1))[:3]
+    size = (*header.dim, 1, 1, 1)[:3]
     axes = nearest_orthonormal((rows[:, :3] / spacing).T, spacing, size, path)
     rows[:, :3] = axes.T * spacing
     fixed = bytearray(head)
@@ -248,7 +251,8 @@ def _voxels(content: NDArray[np.uint8], header: NiftiHeader, information: Any, p
     else:
         array = raw.reshape(-1, *size)
     array = _channels_first(_rescaled(array, header, information), len(size), path)
-    return np.require(array.astype(array.dtype.newbyteorder("="), copy=False), requirements=["C", "A", "W"])
+    native: NDArray[Any] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return np.require(native, requirements=["C", "A", "W"])
 
 
 def _channels_first(array: NDArray[Any], rank: int, path: Path) -> NDArray[Any]:
@@ -265,12 +269,14 @@ def _channels_first(array: NDArray[Any], rank: int, path: Path) -> NDArray[Any]:
 
 def _rescaled(array: NDArray[Any], header: NiftiHeader, information: Any) -> NDArray[Any]:
     """Apply slope and intercept exactly when and as ITK does: in double precision, stored as ITK's pixel type."""
-    slope, intercept = header.slope, header.intercept
-    epsilon = np.finfo(np.float64).eps
-    if not (abs(slope) > epsilon and (abs(slope - 1) > epsilon or abs(intercept) > epsilon)):
+    usable = math.isfinite(header.slope) and header.slope != 0
+    slope = header.slope if usable else 1.0
+    intercept = header.intercept if math.isfinite(header.intercept) else 0.0
+    if slope == 1 and intercept == 0:
         return array
     double = information.GetPixelID() in (sitk.sitkFloat64, sitk.sitkVectorFloat64)
-    return (array.astype(np.float64) * slope + intercept).astype(np.float64 if double else np.float32)
+    rescaled: NDArray[Any] = array.astype(np.float64) * slope + intercept
+    return rescaled if double else rescaled.astype(np.float32)
 
 
 def _check_written(path: Path) -> None:

@@ -53,5 +53,7 @@ def nearest_orthonormal(
             f"{path}: expected orthonormal direction cosines; making them so would move voxels by up to {shift_mm:.2f} "
             "mm, so the image is sheared (a tilted gantry?). Resample it onto an orthogonal grid first."
         )
-    _log.warning("%s: direction cosines were not orthonormal; repaired, no voxel moved more than %.3f mm", path, shift_mm)
+    _log.warning(
+        "%s: direction cosines were not orthonormal; repaired, no voxel moved more than %.3f mm", path, shift_mm
+    )
     return np.asarray(straight, dtype=np.float64)

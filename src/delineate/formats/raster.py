@@ -35,6 +35,7 @@ CHANNEL_SUFFIX = re.compile(r"_\d{4}$")
 """How nnU-Net marks a channel at the end of a file's stem."""
 
 _PNG_DEPTH_BYTE = 24
+_PNG_TAIL_BYTES = 4096  # some writers leave padding behind the last chunk
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, tifffile.TiffFileError)
 """What Pillow and tifffile raise on files that end early or are damaged."""
 
@@ -148,6 +149,7 @@ def has_spacing_file(path: Path) -> bool:
 def _decoded(path: Path, *, palette_as_values: bool) -> NDArray[Any]:
     """Return ``(channel, y, x)``."""
     try:
+        _check_png_end(path)
         pixels = _deep_colour(path) if _is_deep_colour_png(path) else _pillow(path, palette_as_values=palette_as_values)
     except (*_DAMAGE, RuntimeError, PIL.Image.DecompressionBombError) as error:
         raise ImageReadError(
@@ -167,6 +169,12 @@ def _pillow(path: Path, *, palette_as_values: bool) -> NDArray[Any]:
                 return np.array(picture.convert("L" if picture.mode == "LA" else "RGB"))
             array = np.array(picture)
     return array.astype(np.uint8) if array.dtype == np.bool_ else array
+
+
+def _check_png_end(path: Path) -> None:
+    """Pillow is content with a PNG whose last chunk is cut off; a complete one has the chunk IEND."""
+    if image_ending(path) == ".png" and b"IEND" not in path.read_bytes()[-_PNG_TAIL_BYTES:]:
+        raise EOFError("the file ends before its last chunk")
 
 
 def _is_deep_colour_png(path: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from numpy.typing import NDArray
 
 from delineate.case import Image
@@ -21,6 +21,8 @@ from delineate.formats.magic import image_ending
 from delineate.formats.nifti import read_nifti, write_nifti
 from delineate.formats.orthonormal import nearest_orthonormal
 from delineate.geometry.grid import ORTHOGONALITY_TOLERANCE, Grid
+
+sitk: Any = SimpleITK  # its functions carry no types
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 _NIFTI_ENDINGS = (".nii.gz", ".nii")
@@ -88,7 +90,8 @@ def _read_with_itk(path: Path) -> tuple[NDArray[Any], Any]:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise ImageReadError(
-            f"{path}: expected a complete image; it is truncated or damaged ({_last_line(error)}). Copy or export it again."
+            f"{path}: expected a complete image; it is truncated or damaged ({_last_line(error)}). "
+            "Copy or export it again."
         ) from error
     array = sitk.GetArrayFromImage(image)
     if np.iscomplexobj(array):

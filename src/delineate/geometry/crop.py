@@ -46,7 +46,8 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     outside = np.unique(np.concatenate([face.ravel() for face in _faces(components)]))
     reaches_border = np.zeros(int(components.max()) + 1, bool)
     reaches_border[outside[outside > 0]] = True
-    return ~reaches_border[components]
+    filled: NDArray[np.bool_] = ~reaches_border[components]
+    return filled
 
 
 def _faces(array: NDArray[Any]) -> list[NDArray[Any]]:
@@ -81,7 +82,9 @@ def box_slices(box: Box) -> tuple[slice, ...]:
 
 def crop(array: NDArray[Any], box: Box) -> NDArray[Any]:
     """Return the part of the array inside the box: a view; leading axes are kept whole."""
-    return array[(..., *box_slices(box))]
+    inside: tuple[Any, ...] = (..., *box_slices(box))
+    cut: NDArray[Any] = array[inside]
+    return cut
 
 
 def uncrop(array: NDArray[Any], box: Box, shape: Sequence[int], *, fill: float = 0) -> NDArray[Any]:
@@ -104,7 +107,9 @@ def uncrop(array: NDArray[Any], box: Box, shape: Sequence[int], *, fill: float =
     sizes = tuple(stop - start for start, stop in box)
     inside = all(0 <= start < stop <= size for (start, stop), size in zip(box, shape, strict=True))
     if array.shape[-len(box) :] != sizes or not inside:
-        raise GeometryError(f"An array of shape {array.shape} does not fit box {box} of an array of shape {tuple(shape)}.")
+        raise GeometryError(
+            f"An array of shape {array.shape} does not fit box {box} of an array of shape {tuple(shape)}."
+        )
     result = np.full((*array.shape[: -len(box)], *shape), fill, array.dtype)
     crop(result, box)[...] = array
     return result

@@ -22,7 +22,7 @@ from scipy import ndimage
 from delineate.errors import GeometryError
 
 ANISOTROPY_THRESHOLD = 3.0
-"""Ratio of the largest to the smallest spacing above which the coarse axis is treated apart (nnU-Net ANISO_THRESHOLD)."""
+"""Ratio of largest to smallest spacing above which the coarse axis is treated apart (nnU-Net's ANISO_THRESHOLD)."""
 NEGLIGIBLE_WEIGHT = 1e-9
 """Operator entries below this are dropped: cubic weights decay as 0.268^distance and would end as slow denormals."""
 BLOCK_ROWS = 32
@@ -77,7 +77,7 @@ def axis_operator(n_in: int, n_out: int, order: int) -> NDArray[np.float64]:
 @lru_cache(maxsize=128)
 def nearest_index(n_in: int, n_out: int) -> NDArray[np.intp]:
     """Return for every output voxel of an axis the nearest input voxel: (n_out,) indices."""
-    index = np.argmax(axis_operator(n_in, n_out, 0), axis=1)
+    index: NDArray[np.intp] = np.argmax(axis_operator(n_in, n_out, 0), axis=1)
     index.setflags(write=False)
     return index
 
@@ -150,7 +150,7 @@ def resample(
         return array.astype(np.float32, copy=False)
     result = np.empty((array.shape[0], *target), np.float32)
     for channel, out in zip(array, result, strict=True):
-        out[...] = _resample_channel(channel.astype(np.float32, copy=False), target, order, separate_axis)
+        _resample_channel(channel.astype(np.float32, copy=False), out, order, separate_axis)
     return result
 
 
@@ -164,22 +164,25 @@ def _checked_shape(array: NDArray[Any], new_shape: Sequence[int]) -> tuple[int, 
 
 
 def _resample_channel(
-    volume: NDArray[np.float32], target: tuple[int, ...], order: int, separate_axis: int | None
-) -> NDArray[np.float32]:
+    volume: NDArray[np.float32], out: NDArray[np.float32], order: int, separate_axis: int | None
+) -> None:
     across = None if separate_axis is None else tuple(axis for axis in range(3) if axis != separate_axis)
     lowest, highest = volume.min(axis=across, keepdims=True), volume.max(axis=across, keepdims=True)
     centre = np.float32(_far_centre(float(lowest.min()), float(highest.max())))
+    axes = _cheapest_order(volume.shape, out.shape, order, separate_axis)
     result = volume - centre if centre else volume
-    for axis in _cheapest_order(volume.shape, target, order, separate_axis):
-        result = apply_operator(result, axis, target[axis], order)
-    if centre:
-        result = result + centre
-    if order > 0:
-        # a copy only where nothing was done: the caller's array is never written to
-        result = np.clip(result, lowest, highest, out=None if result is volume else result)
+    for position, axis in enumerate(axes):
+        last = position == len(axes) - 1 and separate_axis is None
+        result = apply_operator(result, axis, out.shape[axis], order, out=out if last else None)
     if separate_axis is not None:
-        result = result.take(nearest_index(volume.shape[separate_axis], target[separate_axis]), axis=separate_axis)
-    return result
+        # the slices across the axis keep their own ranges, so those are taken along
+        nearest = nearest_index(volume.shape[separate_axis], out.shape[separate_axis])
+        result.take(nearest, axis=separate_axis, out=out)
+        lowest, highest = lowest.take(nearest, axis=separate_axis), highest.take(nearest, axis=separate_axis)
+    if centre:
+        out += centre
+    if order > 0:
+        np.clip(out, lowest, highest, out=out)
 
 
 def _far_centre(lowest: float, highest: float) -> float:
@@ -206,17 +209,19 @@ def _cost(shape: tuple[int, ...], target: tuple[int, ...], order: int, axes: tup
     return total
 
 
-def apply_operator(volume: NDArray[np.float32], axis: int, size: int, order: int) -> NDArray[np.float32]:
-    """Resample one axis of a (z, y, x) float32 volume to ``size`` voxels, without clipping; a new array."""
+def apply_operator(
+    volume: NDArray[np.float32], axis: int, size: int, order: int, *, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Resample one axis of a (z, y, x) float32 volume to ``size`` voxels, without clipping; into ``out`` if given."""
     shape = list(volume.shape)
     shape[axis] = size
-    result = np.empty(shape, np.float32)
+    result = np.empty(shape, np.float32) if out is None else out
     for band in operator_bands(volume.shape[axis], size, order):
         if axis == 2:
             _multiply_rows(volume[..., band.source], band.weights, result[..., band.out])
         else:
-            source, out = np.moveaxis(volume, axis, 1), np.moveaxis(result, axis, 1)
-            _multiply_columns(band.weights, source[:, band.source], out[:, band.out])
+            source, target = np.moveaxis(volume, axis, 1), np.moveaxis(result, axis, 1)
+            _multiply_columns(band.weights, source[:, band.source], target[:, band.out])
     return result
 
 

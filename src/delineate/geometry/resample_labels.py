@@ -18,8 +18,8 @@ from delineate.errors import GeometryError
 from delineate.geometry.resample import axis_operator, nearest_index
 
 LabelRule = Literal["majority", "threshold"]
-"""``majority``: the label of largest weight; on a tie the nearest voxel's label if it is among the tied, else the lowest
-(nnU-Net with batchgenerators from 0.25.2 on). ``threshold``: the highest label whose weight is at least 0.5, else 0
+"""``majority``: the label of largest weight; on a tie the nearest voxel's label if it is tied too, else the lowest
+(nnU-Net 2.8.1 with batchgenerators 0.25.5). ``threshold``: the highest label whose weight is at least 0.5, else 0
 (nnU-Net with older batchgenerators)."""
 
 SLAB_VOXELS = 1 << 22

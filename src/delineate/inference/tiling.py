@@ -28,6 +28,7 @@ MIN_BOTTLENECK_EDGE = 4
 """Fewest voxels per axis at the bottleneck; nnU-Net's planner never plans fewer, so a cut patch keeps them too."""
 
 Index = tuple[int, ...]
+Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +82,7 @@ class Tiling:
         """2 for a network that works slice by slice, else 3."""
         return len(self.patch_size)
 
-    def patch_for(self, shape: Sequence[int]) -> tuple[int, int, int]:
+    def patch_for(self, shape: Sequence[int]) -> Triple:
         """Return the tile ``(z, y, x)`` in voxels for a volume of that shape; one plane thick for 2-D networks."""
         patch = self.patch_size
         if self.fit_patch_to_image:
@@ -94,10 +95,10 @@ class Tiling:
 class TileGrid:
     """The tiles of one volume; all axes are ``(z, y, x)``, all lengths voxels."""
 
-    shape: tuple[int, int, int]
+    shape: Triple
     """Size of the volume before padding."""
-    patch: tuple[int, int, int]
-    before: tuple[int, int, int]
+    patch: Triple
+    before: Triple
     """Voxels of zero padding in front of the volume; starts count from there."""
     starts: tuple[tuple[int, ...], ...]
     """Where tiles begin, per axis, in the padded volume."""
@@ -128,7 +129,7 @@ class TileGrid:
         spans = [self._span(axis, i) for axis, i in enumerate(tile)]
         return tuple(slice(a, b) for a, b, _ in spans), tuple(slice(a - o, b - o) for a, b, o in spans)
 
-    def _span(self, axis: int, i: int) -> tuple[int, int, int]:
+    def _span(self, axis: int, i: int) -> Triple:
         origin = self.starts[axis][i] - self.before[axis]
         return max(origin, 0), min(origin + self.patch[axis], self.shape[axis]), origin
 
@@ -152,7 +153,9 @@ def lay_tiles(shape: Sequence[int], tiling: Tiling) -> TileGrid:
 
 
 @lru_cache(maxsize=16)
-def _lay(shape: tuple[int, int, int], patch: tuple[int, int, int], steps: tuple[float, ...], gaussian: bool) -> TileGrid:
+def _lay(
+    shape: tuple[int, int, int], patch: tuple[int, int, int], steps: tuple[float, ...], gaussian: bool
+) -> TileGrid:
     padded = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))
     before = tuple((whole - s) // 2 for whole, s in zip(padded, shape, strict=True))
     starts = tuple(tile_starts(*axis) for axis in zip(padded, patch, steps, strict=True))

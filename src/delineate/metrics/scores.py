@@ -7,6 +7,7 @@ where the arrays come from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,12 @@ class CaseScores:
     def mean_dice(self) -> float:
         """Mean Dice over the structures that are in either label map; NaN if there is none."""
         return mean_or_nan([s.dice for s in self.per_structure])
+
+    @property
+    def worst_structure(self) -> StructureScores | None:
+        """The structure of lowest Dice, the first of equals; None if the case has no structure."""
+        known = [s for s in self.per_structure if not math.isnan(s.dice)]
+        return min(known, key=lambda s: s.dice) if known else None
 
     def structure(self, name: str) -> StructureScores:
         """Return the scores of that structure.

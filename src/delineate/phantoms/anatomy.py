@@ -11,7 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from delineate.phantoms.shapes import EVERYWHERE, Both, Box, Column, Coordinates, Ellipsoid, Ribs, Solid, Tube, Vector, Without
+from delineate.phantoms.shapes import (
+    EVERYWHERE,
+    Both,
+    Box,
+    Column,
+    Coordinates,
+    Ellipsoid,
+    Ribs,
+    Solid,
+    Tube,
+    Vector,
+    Without,
+)
 
 STRUCTURES = ("liver", "spleen", "kidneys", "aorta", "lesion")
 """Structures that get labels, in the order of their values 1, 2, 3, ..."""
@@ -48,9 +60,7 @@ class Anatomy:
     scale: Vector
     """Size of the patient along x, y, z; 1 is the average."""
 
-    def bent(
-        self, x: Coordinates, y: Coordinates, z: Coordinates
-    ) -> tuple[Coordinates, Coordinates, Coordinates]:
+    def bent(self, x: Coordinates, y: Coordinates, z: Coordinates) -> tuple[Coordinates, Coordinates, Coordinates]:
         """Return the points of the average body that lie at these points (LPS mm) of this patient."""
         dx, dy, dz = np.float32(0), np.float32(0), np.float32(0)
         for wave in self.waves:
@@ -67,7 +77,7 @@ def random_anatomy(generator: np.random.Generator) -> Anatomy:
     scale = _vector(generator.normal(1.0, 0.04, 3).clip(0.92, 1.08))
     contrast = _limited(generator, 1.0, 0.12)
     tissues = [*_wall(generator), *_chest(generator, contrast), *_bowel(generator), *_spine()]
-    return Anatomy(tissues=tuple([*tissues, *_organs(generator, contrast)]), waves=waves, scale=scale)
+    return Anatomy(tissues=(*tissues, *_organs(generator, contrast)), waves=waves, scale=scale)
 
 
 def _wave(generator: np.random.Generator) -> Wave:
@@ -89,7 +99,9 @@ def _wall(generator: np.random.Generator) -> list[Tissue]:
         parts=(Column(center_mm=(0, 10), radii_mm=(230, ry + fat + 14), power=2.5), _BehindTable(front_mm=ry + fat - 4))
     )
     back = [Column(center_mm=(side * 36, 74), radii_mm=(31, 21), power=2.5) for side in (-1, 1)]
-    psoas = [Column(center_mm=(side * 40, 42), radii_mm=(20, 17), top_mm=10, lean=(side * -0.12, 0)) for side in (-1, 1)]
+    psoas = [
+        Column(center_mm=(side * 40, 42), radii_mm=(20, 17), top_mm=10, lean=(side * -0.12, 0)) for side in (-1, 1)
+    ]
     return [
         Tissue(solid=table, hu=-520),
         Tissue(solid=Column(center_mm=(0, 0), radii_mm=(rx + fat, ry + 0.8 * fat), power=2.5), hu=-105),
@@ -161,7 +173,11 @@ def _spine() -> list[Tissue]:
 
 def _vertebra(z: float, inset: float) -> Column:
     return Column(
-        center_mm=(0, 46), radii_mm=(24 - inset, 17 - inset), power=2.5, bottom_mm=z - 12.5 + inset, top_mm=z + 12.5 - inset
+        center_mm=(0, 46),
+        radii_mm=(24 - inset, 17 - inset),
+        power=2.5,
+        bottom_mm=z - 12.5 + inset,
+        top_mm=z + 12.5 - inset,
     )
 
 
@@ -175,7 +191,10 @@ def _organs(generator: np.random.Generator, contrast: float) -> list[Tissue]:
     liver_hu = enhanced(58, 55)
     return [
         *_stomach(generator),
-        Tissue(solid=Tube(points_mm=((75, 18, 28), (30, -8, 5), (-28, -4, -12)), radius_mm=12, taper=1.1), hu=enhanced(40, 50)),
+        Tissue(
+            solid=Tube(points_mm=((75, 18, 28), (30, -8, 5), (-28, -4, -12)), radius_mm=12, taper=1.1),
+            hu=enhanced(40, 50),
+        ),
         *_spleen(generator, enhanced(48, 75)),
         *_liver(generator, liver_hu, enhanced(45, 115)),
         *_lesion(generator, liver_hu),
@@ -205,7 +224,7 @@ def _spleen(generator: np.random.Generator, hu: float) -> list[Tissue]:
     return [Tissue(solid=Without(whole=body, holes=(hilum,)), hu=hu, structure="spleen")]
 
 
-LIVER_RIGHT_LOBE: tuple[Vector, Vector] = ((-70, -2, 40), (60, 74, 78))
+LIVER_RIGHT_LOBE: tuple[Vector, Vector] = ((-70, -2, 40), (58, 71, 75))
 """Centre and radii (LPS mm) of the right lobe of the average patient."""
 
 
@@ -235,7 +254,9 @@ def _liver(generator: np.random.Generator, hu: float, vessel_hu: float) -> list[
         Tube(points_mm=((-22, 20, 94), (-40, -16, 76), (-54, -34, 60)), radius_mm=5, taper=0.4),
     )
     outline = (right, left)
-    inside = [Tissue(solid=Both(parts=(vein, lobe)), hu=vessel_hu, structure="liver") for vein in veins for lobe in outline]
+    inside = [
+        Tissue(solid=Both(parts=(vein, lobe)), hu=vessel_hu, structure="liver") for vein in veins for lobe in outline
+    ]
     outside = Tissue(solid=Tube(points_mm=((24, 10, -14), portal), radius_mm=6.5), hu=vessel_hu)
     return [outside, *parts, *inside]
 
@@ -243,7 +264,7 @@ def _liver(generator: np.random.Generator, hu: float, vessel_hu: float) -> list[
 def _lesion(generator: np.random.Generator, liver_hu: float) -> list[Tissue]:
     """One focal lesion deep in the right lobe, darker than the liver, sometimes with a bright rim."""
     center = _near(generator, (-78, -2, 48), 9)
-    radii = generator.uniform(20, 29) * generator.uniform(0.9, 1.12, 3)
+    radii = generator.uniform(23, 30) * generator.uniform(0.92, 1.12, 3)
     contrast = float(generator.uniform(42, 75))
     turn = float(generator.uniform(0, 180))
     whole = Ellipsoid(center_mm=center, radii_mm=_vector(radii), turn_deg=turn)
@@ -279,9 +300,7 @@ def _great_vessels(generator: np.random.Generator, x: float, y: float, contrast:
     bright = float(55 + 120 * contrast)
     sway = float(generator.normal(0, 3))
     fork = -108.0
-    aorta = Column(
-        center_mm=(x, y), radii_mm=(radius, radius), bottom_mm=fork, lean=(-0.02, 0.0), sway_mm=(sway, 0.0)
-    )
+    aorta = Column(center_mm=(x, y), radii_mm=(radius, radius), bottom_mm=fork, lean=(-0.02, 0.0), sway_mm=(sway, 0.0))
     branches = (
         Tube(points_mm=((x, y, fork), (x + 26, y - 4, -150)), radius_mm=8),
         Tube(points_mm=((x, y, fork), (x - 30, y - 4, -150)), radius_mm=8),

@@ -59,7 +59,7 @@ class Scanner:
         smooth /= max(float(smooth.std()), 1e-6)
         noise = math.sqrt(1 - CORRELATED_SHARE) * white + math.sqrt(CORRELATED_SHARE) * smooth
         measured = blurred + self.offset_hu + self.noise_hu * noise
-        return np.clip(np.rint(measured), AIR_HU, 3071).astype(np.int16)
+        return np.asarray(np.clip(np.rint(measured), AIR_HU, 3071), dtype=np.int16)
 
     def _axes(self) -> list[NDArray[np.float64]]:
         about_x, about_z = (math.radians(angle) for angle in self.tilt_deg)

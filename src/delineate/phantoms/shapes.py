@@ -236,7 +236,8 @@ class Ribs:
         band = np.mod(z + self.slant * y, self.pitch_mm) < self.height_mm
         # the lowest ribs float: they end before the front
         cover = z > self.bottom_mm - np.float32(1.1) * y
-        return (np.abs(ring - 1) < self.thickness / 2) & band & cover
+        inside: NDArray[np.bool_] = (np.abs(ring - 1) < self.thickness / 2) & band & cover
+        return inside
 
     @property
     def box(self) -> Box:
@@ -274,7 +275,9 @@ def _summed(
 ) -> tuple[Coordinates, Coordinates, Coordinates]:
     i, j, k = steps
     x, y, z = (
-        (origin_mm[w] + i[:, None, None] * axes[0][w] + j[None, :, None] * axes[1][w] + k * axes[2][w]).astype(np.float32)
+        (origin_mm[w] + i[:, None, None] * axes[0][w] + j[None, :, None] * axes[1][w] + k * axes[2][w]).astype(
+            np.float32
+        )
         for w in range(3)
     )
     return x, y, z

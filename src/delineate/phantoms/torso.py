@@ -82,7 +82,8 @@ def make_torso(
     anatomy = random_anatomy(np.random.default_rng([seed, 0]))
     generator = np.random.default_rng([seed, 1, scan])
     shift = generator.normal(0, 4, 3).clip(-8, 8)
-    grid = scanner.grid(tuple(float(c + s) for c, s in zip(CENTER_MM, shift, strict=True)), scale)
+    x, y, z = (float(c + s) for c, s in zip(CENTER_MM, shift, strict=True))
+    grid = scanner.grid((x, y, z), scale)
     hu, labels = paint(anatomy, grid, scheme, samples)
     image = Image(array=scanner.acquire(hu, grid, generator)[None], grid=grid)
     return Case(

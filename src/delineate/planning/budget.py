@@ -21,8 +21,6 @@ from delineate.planning.machine import Machine, StepCost
 from delineate.planning.plan import Configuration, Plan
 from delineate.planning.quality import BudgetModel, expected_dice
 from delineate.planning.recipe import Recipe
-from delineate.planning.rules.cost import parameter_count, step_operations
-from delineate.planning.rules.memory import feature_map_voxels
 from delineate.planning.schedule import (
     STANDARD_ITERATIONS,
     fast_recipe,
@@ -36,8 +34,6 @@ Measure = Callable[[Configuration, Recipe], StepCost]
 
 STANDARD_CONFIGURATIONS = ("3d_fullres", "2d")
 """Which configuration ``standard`` trains: the first that the plan has."""
-WEIGHT_BYTES = 24
-"""Bytes per parameter while training: weight, gradient, two moments, average, working copy; float32."""
 GIBIBYTE = 2**30
 
 
@@ -60,35 +56,14 @@ class _Search:
     model: BudgetModel
 
     @property
-    def structures(self) -> int:
-        return max(1, len(self.fingerprint.structures))
-
-    @property
     def memory_limit(self) -> float:
         return self.machine.memory_bytes * self.model.memory_share
 
     @property
     def allowance(self) -> float:
         """Seconds that measuring may take."""
-        return min(self.model.probe_share * self.budget_seconds, self.model.probe_seconds)
-
-    def work(self, candidate: Candidate) -> float:
-        """Return the operations of one step; normalisation, activation and optimiser count as so many more."""
-        configuration = candidate.configuration
-        network, patch = configuration.architecture, configuration.patch_size
-        channels, heads = len(configuration.normalization), self.structures + 1
-        values = feature_map_voxels(network, patch, heads) * self.model.operations_per_value
-        update = parameter_count(network, channels, heads) * self.model.operations_per_parameter
-        return configuration.batch_size * (step_operations(network, patch, channels, heads) + values) + update
-
-    def forecast_bytes(self, candidate: Candidate) -> float:
-        """Return the memory that training a candidate will roughly take."""
-        configuration = candidate.configuration
-        network, heads = configuration.architecture, self.structures + 1
-        values = feature_map_voxels(network, configuration.patch_size, heads) * configuration.batch_size
-        size = 2 if candidate.recipe.precision == "bfloat16" else 4
-        weights = parameter_count(network, len(configuration.normalization), heads) * WEIGHT_BYTES
-        return values * size * self.model.activation_copies + weights
+        most = max(self.model.probe_seconds, self.model.long_probe_share * self.budget_seconds)
+        return min(self.model.probe_share * self.budget_seconds, most)
 
     def expected(self, candidate: Candidate, seconds_per_step: float, seconds: float | None = None) -> float:
         """Return the Dice that a candidate promises in the given seconds (default: budget without measuring)."""
@@ -96,10 +71,10 @@ class _Search:
         return expected_dice(
             self.model,
             candidate.configuration,
-            candidate.recipe,
             candidate.sight,
+            parameters=candidate.parameters,
+            structures=max(1, len(self.fingerprint.structures)),
             iterations=min(iterations, STANDARD_ITERATIONS),
-            structures=self.structures,
         )
 
 
@@ -126,7 +101,8 @@ def decide(
     machine
         Where training will run.
     measure
-        Trains a few steps of a candidate; called a handful of times within 5 % of the budget and about 20 s.
+        Trains a few steps of a candidate; called a handful of times within 5 % of the budget and about 20 s
+        (of a budget over an hour: 0.5 %).
     model
         Constants of the search; None: the built-in ones.
     clock
@@ -178,18 +154,15 @@ def _standard(plan: Plan, machine: Machine, *reasons: str) -> tuple[Configuratio
 
 def _explore(search: _Search, measure: Measure, clock: Callable[[], float]) -> list[Trial]:
     """Measure the most promising candidates in turn, until the most promising one is measured or time is up."""
-    fitting = candidates(search.plan, search.fingerprint, search.machine, search.model)
-    fitting = [c for c in fitting if search.forecast_bytes(c) <= search.memory_limit]
+    fitting = candidates(search.plan, search.fingerprint, search.machine, search.budget_seconds, search.model)
+    fitting = [c for c in fitting if c.forecast_bytes <= search.memory_limit]
     trials: list[Trial] = []
-    started = last = clock()
-    longest = 0.0
+    started = clock()
     while len(trials) < search.model.most_trials:
-        pick = _next(search, fitting, trials)
-        if pick is None or (_measured(trials) and last - started + longest > search.allowance):
+        pick = _next(search, fitting, trials, search.allowance - (clock() - started))
+        if pick is None:
             break
         trials.append(_try(pick, measure, search.memory_limit))
-        now = clock()
-        longest, last = max(longest, now - last), now
     return trials
 
 
@@ -207,30 +180,33 @@ def _measured(trials: Sequence[Trial]) -> list[tuple[Candidate, StepCost]]:
     return [(t.candidate, t.cost) for t in trials if t.cost is not None]
 
 
-def _next(search: _Search, fitting: Sequence[Candidate], trials: Sequence[Trial]) -> Candidate | None:
-    """Return the candidate to measure next, or None if the most promising one is measured already.
+def _next(search: _Search, fitting: Sequence[Candidate], trials: Sequence[Trial], remaining: float) -> Candidate | None:
+    """Return the candidate to measure next, or None if the most promising one is measured already or time is up.
 
     Nothing that needs nearly as much memory as a candidate that did not fit is tried. What was not measured is
     expected to run at the mean speed of what was.
     """
-    refused = min((search.forecast_bytes(t.candidate) for t in trials if t.cost is None), default=math.inf)
-    open_ones = [c for c in fitting if search.forecast_bytes(c) < search.model.memory_retreat * refused]
-    measured = _measured(trials)
+    refused = min((t.candidate.forecast_bytes for t in trials if t.cost is None), default=math.inf)
     tried = {id(t.candidate) for t in trials}
-    untried = [c for c in open_ones if id(c) not in tried]
+    untried = [c for c in fitting if id(c) not in tried and c.forecast_bytes < search.model.memory_retreat * refused]
     if not untried:
         return None
+    measured = _measured(trials)
     speed = _speed(search, measured)
-    best = max(untried, key=lambda c: search.expected(c, search.work(c) / speed))
+    time_for_one = remaining if measured else remaining * search.model.first_probe_share
+    quick = [c for c in untried if search.model.probe_steps * c.work / speed <= time_for_one]
+    if not quick:
+        return None if measured else min(untried, key=lambda c: c.work)
+    best = max(quick, key=lambda c: search.expected(c, c.work / speed))
     reached = max((search.expected(c, cost.seconds) for c, cost in measured), default=-math.inf)
-    return best if search.expected(best, search.work(best) / speed) > reached else None
+    return best if search.expected(best, best.work / speed) > reached else None
 
 
 def _speed(search: _Search, measured: Sequence[tuple[Candidate, StepCost]]) -> float:
     """Return operations per second, geometric mean over what was measured."""
     if not measured:
         return search.model.assumed_operations_per_second
-    return math.exp(sum(math.log(search.work(c) / cost.seconds) for c, cost in measured) / len(measured))
+    return math.exp(sum(math.log(c.work / cost.seconds) for c, cost in measured) / len(measured))
 
 
 def _conclude(search: _Search, trials: Sequence[Trial], spent: float) -> tuple[Configuration, Recipe]:
@@ -318,12 +294,12 @@ def _slices(search: _Search, configuration: Configuration) -> float:
 
 def _warnings(search: _Search, configuration: Configuration, recipe: Recipe) -> list[str]:
     found = [_warning(search, configuration, recipe, facts) for facts in search.fingerprint.structures]
+    if recipe.iterations < search.model.few_iterations:
+        found.insert(0, f"only {recipe.iterations} steps fit the budget; expect a rough result. Give a longer budget.")
     return [f"Warning: {text}" for text in found if text is not None]
 
 
-def _warning(
-    search: _Search, configuration: Configuration, recipe: Recipe, facts: StructureFacts
-) -> str | None:
+def _warning(search: _Search, configuration: Configuration, recipe: Recipe, facts: StructureFacts) -> str | None:
     if facts.cases == 0:
         return f"'{facts.name}' is declared but occurs in no training case; it cannot be learned."
     seen = sightings(search.plan, search.fingerprint, configuration, recipe, facts)

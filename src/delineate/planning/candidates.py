@@ -14,9 +14,11 @@ from delineate.planning.machine import Machine
 from delineate.planning.plan import Architecture, Configuration, Plan
 from delineate.planning.quality import BudgetModel, Sight
 from delineate.planning.recipe import Precision, Recipe
+from delineate.planning.rules.cost import parameter_count, step_operations
+from delineate.planning.rules.memory import feature_map_voxels
 from delineate.planning.rules.spacing import ANISOTROPY_THRESHOLD, resampled_shapes
 from delineate.planning.rules.topology import Pooling, architecture, features_per_stage, pooling
-from delineate.planning.schedule import ema_decay
+from delineate.planning.schedule import augmentation_for, ema_decay
 
 BASE_FEATURES = (16, 24, 32)
 """Channels at full resolution that are tried; nnU-Net has 32."""
@@ -37,6 +39,8 @@ MAX_STAGES = 6
 FEW_SLICES = 16
 """Volumes of fewer slices are also offered to a 2-D network."""
 NAME_SUFFIX = "_budget"
+WEIGHT_BYTES = 24
+"""Bytes per parameter while training: weight, gradient, two moments, average, working copy; float32."""
 STANDARD_FOREGROUND_FRACTION = 0.33
 """Share of foreground-centred patches in nnU-Net."""
 
@@ -48,25 +52,51 @@ class Candidate:
     configuration: Configuration
     recipe: Recipe
     sight: Sight
+    parameters: int
+    """Of the network."""
+    work: float
+    """Operations of one training step; normalisation, activation and optimiser count as so many more."""
+    forecast_bytes: float
+    """Memory that training will roughly take."""
 
 
-def candidates(plan: Plan, fingerprint: Fingerprint, machine: Machine, model: BudgetModel) -> list[Candidate]:
+def candidates(
+    plan: Plan, fingerprint: Fingerprint, machine: Machine, budget_seconds: float, model: BudgetModel
+) -> list[Candidate]:
     """Return all candidates for a dataset and a machine, the plan's own configurations included.
 
     Volumes are offered to 3-D networks at full and low resolution; planes, thin volumes and thick slices to 2-D ones.
     """
     found = []
+    heads = len(fingerprint.structures) + 1
     for base in _bases(plan):
         shapes = image_shapes(plan, fingerprint, base)
         for configuration in (base, *_variants(base, shapes, machine)):
             sight = _sight(plan, base, configuration.patch_size, shapes)
-            recipe = _recipe(configuration, machine, model, sight)
-            found.append(Candidate(configuration=configuration, recipe=recipe, sight=sight))
+            recipe = _recipe(configuration, machine, budget_seconds, model, sight)
+            found.append(_candidate(configuration, recipe, sight, model, heads))
     return found
 
 
+def _candidate(configuration: Configuration, recipe: Recipe, sight: Sight, model: BudgetModel, heads: int) -> Candidate:
+    network, patch, batch = configuration.architecture, configuration.patch_size, configuration.batch_size
+    channels = len(configuration.normalization)
+    parameters = parameter_count(network, channels, heads)
+    values = feature_map_voxels(network, patch, heads)
+    per_patch = step_operations(network, patch, channels, heads) + values * model.operations_per_value
+    bytes_per_value = 2 if recipe.precision == "bfloat16" else 4
+    return Candidate(
+        configuration=configuration,
+        recipe=recipe,
+        sight=sight,
+        parameters=parameters,
+        work=batch * per_patch + parameters * model.operations_per_parameter,
+        forecast_bytes=batch * values * bytes_per_value * model.activation_copies + parameters * WEIGHT_BYTES,
+    )
+
+
 def image_shapes(plan: Plan, fingerprint: Fingerprint, configuration: Configuration) -> NDArray[np.int64]:
-    """Return the sizes ``(case, axis)`` of the images in voxels as a configuration sees them (its axes, its spacing)."""
+    """Return the sizes ``(case, axis)`` of the images in voxels as a configuration sees them."""
     forward = list(plan.transpose_forward)[-configuration.dims :]
     spacings = np.array(fingerprint.spacings_mm)[:, forward]
     shapes = np.array(fingerprint.shapes_after_crop)[:, forward]
@@ -113,15 +143,15 @@ def _topologies(base: Configuration, shapes: NDArray[np.int64]) -> list[Pooling]
     return list(found.values())
 
 
-def _patches(base: Configuration, shapes: NDArray[np.int64]) -> Iterator[tuple[float, ...]]:
+def _patches(base: Configuration, shapes: NDArray[np.int64]) -> Iterator[tuple[int, ...]]:
     own = base.patch_size
     limit = WHOLE_IMAGE_LIMIT * math.prod(own)
     for percentile in COVERED_PERCENTILES:
         whole = np.percentile(shapes, percentile, axis=0)
         if np.prod(whole) <= limit:
-            yield tuple(float(n) for n in whole)
+            yield tuple(math.ceil(n) for n in whole)
     for share in PATCH_SHARES:
-        yield tuple(max(1.0, round(n * share ** (1 / len(own)))) for n in own)
+        yield tuple(max(1, round(n * share ** (1 / len(own)))) for n in own)
 
 
 def _networks(base: Configuration, found: Pooling, width: int) -> Iterator[Architecture]:
@@ -155,7 +185,9 @@ def _sight(plan: Plan, base: Configuration, patch: Sequence[int], shapes: NDArra
     )
 
 
-def _recipe(configuration: Configuration, machine: Machine, model: BudgetModel, sight: Sight) -> Recipe:
+def _recipe(
+    configuration: Configuration, machine: Machine, budget_seconds: float, model: BudgetModel, sight: Sight
+) -> Recipe:
     precision: Precision = "bfloat16" if machine.bfloat16 else "float32"
     iterations = model.least_iterations
     return Recipe(
@@ -172,5 +204,6 @@ def _recipe(configuration: Configuration, machine: Machine, model: BudgetModel, 
         channels_last=precision == "bfloat16",
         deep_supervision=configuration.architecture.stages >= model.deep_supervision_from_stages,
         foreground_fraction=model.foreground_fraction if sight.patch_share < 0.5 else STANDARD_FOREGROUND_FRACTION,
+        augmentation=augmentation_for(budget_seconds),
         mirror_axes=tuple(range(configuration.dims)),
     )

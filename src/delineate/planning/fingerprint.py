@@ -85,7 +85,7 @@ class CaseMeasurement:
     foreground: tuple[NDArray[np.float32], ...]
     """Per channel ``(n,)``: the foreground intensities in array order, or the draw from them, see ``drawn``."""
     drawn: bool
-    """Whether ``foreground`` is the draw already; done here only when there are more voxels than draws, to save room."""
+    """Whether ``foreground`` is the draw already: so when there are more voxels than draws, to save room."""
     voxels_of: dict[int, int]
     """Number of voxels per positive label value, whole image."""
 
@@ -194,7 +194,7 @@ def draw(values: Sequence[NDArray[np.float32]], samples: int) -> tuple[NDArray[n
 
     One generator of seed 1234 per case runs on through the channels, as nnU-Net's does.
     """
-    generator = np.random.RandomState(SAMPLING_SEED)  # noqa: NPY002 - the legacy stream is nnU-Net's
+    generator = np.random.RandomState(SAMPLING_SEED)  # the legacy stream is nnU-Net's
     return tuple(generator.choice(channel, samples, replace=True) if len(channel) else channel for channel in values)
 
 

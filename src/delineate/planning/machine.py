@@ -22,7 +22,7 @@ class Machine:
     def __post_init__(self) -> None:
         if self.cores < 1 or self.memory_bytes < 1:
             raise PlanError(
-                f"A machine has at least one core and some memory; got {self.cores} cores and {self.memory_bytes} bytes."
+                f"A machine has at least one core and some memory; got {self.cores} cores, {self.memory_bytes} bytes."
             )
 
     @property

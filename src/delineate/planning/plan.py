@@ -1,8 +1,8 @@
 """The plan: how a dataset is prepared and which network learns it.
 
 These are values only. How they are decided stands in ``rules`` (nnU-Net's rules) and ``budget`` (the machine and the
-time); how nnU-Net spells them in JSON stands in ``formats.nnunet``. All axes are array axes *after* ``transpose_forward``
-unless a field says otherwise; all spacings are mm.
+time); how nnU-Net spells them in JSON stands in ``formats.nnunet``. All axes are array axes *after*
+``transpose_forward`` unless a field says otherwise; all spacings are mm.
 """
 
 from __future__ import annotations

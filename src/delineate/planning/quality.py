@@ -13,8 +13,6 @@ import math
 from dataclasses import dataclass
 
 from delineate.planning.plan import Configuration
-from delineate.planning.recipe import Recipe
-from delineate.planning.rules.cost import parameter_count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,9 +34,11 @@ class BudgetModel:
     """The error on top falls with effective steps to this power."""
     batch_exponent: float = 0.5
     """Beyond the reference batch, effective steps grow with the batch to this power; below, linearly."""
+    patch_exponent: float = 0.7
+    """Effective steps grow with the patch to this power: neighbouring voxels teach much the same."""
     width_exponent: float = 0.4
     """Networks with more parameters learn in fewer steps: the error on top falls with parameters to this power."""
-    context_penalty: float = 0.5
+    context_penalty: float = 1.0
     """Relative rise of the asymptote for each halving of the patch edges below what matters."""
     plane_penalty: float = 0.12
     """Relative rise for a 2-D network on isotropic volumes; none where slices are thicker than ``thick_slices``."""
@@ -58,7 +58,13 @@ class BudgetModel:
     probe_share: float = 0.05
     """Largest share of the budget spent on measuring candidates."""
     probe_seconds: float = 20.0
-    """Most seconds spent on measuring candidates."""
+    """Most seconds spent on measuring candidates,"""
+    long_probe_share: float = 0.005
+    """unless this share of the budget is more."""
+    probe_steps: float = 5.0
+    """Steps that measuring one candidate takes, warming up included: what cannot be measured in time is left out."""
+    first_probe_share: float = 0.25
+    """Largest share of the measuring time for the first candidate, while the speed of the machine is unknown."""
     most_trials: int = 8
     memory_share: float = 0.85
     """Share of the memory that a training may fill."""
@@ -66,6 +72,8 @@ class BudgetModel:
     """Shortest budget that is tried at all."""
     least_iterations: int = 60
     """Fewest training steps that can give anything of use."""
+    few_iterations: int = 300
+    """Below this many training steps the person is warned of a rough result."""
     operations_per_value: float = 3000.0
     """Normalisation and activation of one feature-map value take as long as this many operations of a convolution."""
     operations_per_parameter: float = 4000.0
@@ -97,17 +105,26 @@ class Sight:
 
 
 def expected_dice(
-    model: BudgetModel, configuration: Configuration, recipe: Recipe, sight: Sight, *, iterations: float, structures: int
+    model: BudgetModel,
+    configuration: Configuration,
+    sight: Sight,
+    *,
+    parameters: int,
+    structures: int,
+    iterations: float,
 ) -> float:
-    """Return the Dice that the learning curve promises after so many iterations; below 0 means hopeless."""
-    parameters = parameter_count(configuration.architecture, len(configuration.normalization), structures + 1)
+    """Return the Dice that the learning curve promises after so many iterations; below 0 means hopeless.
+
+    ``parameters`` is the number of parameters of the network, ``structures`` that of foreground labels to learn.
+    """
     needed = model.reference_parameters * max(1.0, structures / 2) ** model.capacity_per_structure
     capacity = parameters / needed
     asymptote = model.asymptotic_error * capacity**-model.capacity_exponent * _penalties(model, configuration, sight)
-    batch = recipe.batch_size * sight.patch_share / model.reference_batch
-    batch_effect = min(batch, batch**model.batch_exponent)
-    effective = max(iterations, 1e-9) * batch_effect * capacity**model.width_exponent
-    return 1 - asymptote - model.learning_error * (model.reference_steps / effective) ** model.learning_exponent
+    batch = configuration.batch_size / model.reference_batch
+    per_step = min(batch, batch**model.batch_exponent) * sight.patch_share**model.patch_exponent
+    effective = max(iterations, 1e-9) * per_step * capacity**model.width_exponent
+    dice: float = 1 - asymptote - model.learning_error * (model.reference_steps / effective) ** model.learning_exponent
+    return dice
 
 
 def _penalties(model: BudgetModel, configuration: Configuration, sight: Sight) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from delineate.planning.machine import Machine
 from delineate.planning.plan import Configuration
-from delineate.planning.recipe import Precision, Recipe
+from delineate.planning.recipe import Augmentation, Precision, Recipe
 
 STANDARD_ITERATIONS = 250_000
 """1000 epochs of 250 iterations (nnU-Net)."""
@@ -59,9 +59,13 @@ def fast_recipe(recipe: Recipe, iterations: int, seconds: float) -> Recipe:
         validation_batches=batches,
         warmup_iterations=min(round(WARMUP_SHARE * iterations), MAX_WARMUP),
         ema_decay=ema_decay(iterations),
-        augmentation="light" if seconds < LIGHT_AUGMENTATION_BELOW_SECONDS else "nnunet",
         budget_seconds=seconds,
     )
+
+
+def augmentation_for(budget_seconds: float) -> Augmentation:
+    """Return the augmentation that pays in a training of that length: the cheaper ``light`` one below half an hour."""
+    return "light" if budget_seconds < LIGHT_AUGMENTATION_BELOW_SECONDS else "nnunet"
 
 
 def ema_decay(iterations: int) -> float:

@@ -138,13 +138,13 @@ def _check_count(patients: int, cases: int, folds: int) -> None:
 
 def _shuffled_folds(ids: Sequence[str], folds: int) -> list[set[str]]:
     order = np.arange(len(ids))
-    np.random.RandomState(SPLIT_SEED).shuffle(order)  # noqa: NPY002 - the legacy stream is nnU-Net's
+    np.random.RandomState(SPLIT_SEED).shuffle(order)  # the legacy stream is nnU-Net's
     return [{ids[i] for i in part} for part in np.array_split(order, folds)]
 
 
 def _balanced_folds(patients: Mapping[str, Sequence[str]], folds: int) -> list[set[str]]:
     names = sorted(patients)
-    np.random.RandomState(SPLIT_SEED).shuffle(names)  # noqa: NPY002 - one seed for both kinds of split
+    np.random.RandomState(SPLIT_SEED).shuffle(names)  # one seed for both kinds of split
     held_out: list[set[str]] = [set() for _ in range(folds)]
     for name in sorted(names, key=lambda patient: -len(patients[patient])):
         min(held_out, key=len).update(patients[name])

@@ -70,7 +70,9 @@ def normalize(
 
 def _ct(channel: Channel, statistics: IntensityStatistics | None) -> Channel:
     if statistics is None:
-        raise InputError("CT normalisation needs the dataset's intensity statistics; the plan has none for this channel.")
+        raise InputError(
+            "CT normalisation needs the dataset's intensity statistics; the plan has none for this channel."
+        )
     result = np.clip(channel, statistics.percentile_00_5, statistics.percentile_99_5)
     result -= statistics.mean
     result /= max(statistics.std, SMALLEST_STD)

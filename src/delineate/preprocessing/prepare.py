@@ -6,6 +6,9 @@ written here.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,8 @@ from delineate.preprocessing.steps import (
     volume_spacing,
 )
 
+PREPARATION_VERSION = 1
+"""Raised whenever the same plan would give other arrays."""
 IMAGE_ORDER = 3
 """Spline order of intensities (nnU-Net)."""
 
@@ -59,7 +64,7 @@ def prepare(
     Returns
     -------
     Prepared
-        (channel, z, y, x) float32 with its labels, trace and locations. 2-D configurations keep the slice axis as it is.
+        (channel, z, y, x) float32 with labels, trace and locations. 2-D configurations keep the slice axis as it is.
 
     Raises
     ------
@@ -84,16 +89,31 @@ def prepare(
     prepared_labels = resample_labels(kept, trace.prepared_shape, separate_axis=separate)
     groups = {} if labels.scheme is None else location_labels(labels.scheme)
     locations = sample_locations(prepared_labels, groups, seed=seed) if groups else {}
-    return Prepared(
-        array=resampled, labels=prepared_labels, trace=trace, locations=locations, location_labels=groups
-    )
+    return Prepared(array=resampled, labels=prepared_labels, trace=trace, locations=locations, location_labels=groups)
+
+
+def preparation_key(plan: Plan, configuration: Configuration) -> str:
+    """Return a hash of everything in plan and configuration that the prepared arrays depend on.
+
+    Give it to :class:`delineate.formats.prepared_store.PreparedStore` as ``settings``, so that cases are prepared again
+    when the plan changes, and only then.
+    """
+    facts = {
+        "version": PREPARATION_VERSION,
+        "transpose": plan.transpose_forward,
+        "spacing_mm": configuration.spacing_mm,
+        "normalization": configuration.normalization,
+        "use_mask_for_norm": configuration.use_mask_for_norm,
+        "intensities": [asdict(statistics) for statistics in plan.intensities],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _check(image: Image, labels: LabelMap | None, configuration: Configuration, case_id: str) -> None:
     if image.channels != len(configuration.normalization):
         raise PlanError(
-            f"Configuration {configuration.name} was planned for {len(configuration.normalization)} channels; the image "
-            f"{_of(case_id)}has {image.channels}. Give the channels that the plan names, in the same order."
+            f"Configuration {configuration.name} was planned for {len(configuration.normalization)} channels; "
+            f"the image {_of(case_id)}has {image.channels}. Give the channels that the plan names, in the same order."
         )
     if labels is not None and labels.grid.shape != image.grid.shape:
         raise GeometryError(

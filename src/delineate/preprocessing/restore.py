@@ -8,6 +8,7 @@ tile and is left out; most tiles are settled by this alone. Peak memory does not
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,8 +24,8 @@ from delineate.geometry.crop import crop
 from delineate.geometry.resample import Band, find_separate_axis, operator_bands
 
 RestoreMode = Literal["exact", "nnunet"]
-"""``exact``: float32 arithmetic. ``nnunet``: interpolated logits are rounded to float16 before they are compared, because
-nnU-Net stores them so; this changes about 5 of 10 000 voxels on noisy logits."""
+"""``exact``: float32 arithmetic. ``nnunet``: interpolated logits are rounded to float16 before they are compared, as
+nnU-Net stores them; this changes about 5 of 10 000 voxels on noisy logits."""
 
 TILE_VOXELS = 32
 """Edge of a tile of the full-resolution grid."""
@@ -33,13 +34,14 @@ ROUNDING_MARGIN = {"exact": 2.0**-20, "nnunet": 2.0**-9}
 FEW_VALUES = 255
 """With fewer foreground labels than this the label map is uint8, else uint16 (nnU-Net)."""
 SIGN_BITS = 0x7FFF
+NOT_FINITE = "The network gave logits that are not finite; use float32 precision or another checkpoint."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Tile:
     """A tile of the cropped grid: the bands along (z, y, x) and the heads that may win in it."""
 
-    bands: tuple[Band, Band, Band]
+    bands: tuple[Band, ...]
     heads: NDArray[np.intp]
 
     @property
@@ -47,9 +49,7 @@ class _Tile:
         return tuple(band.out for band in self.bands)
 
 
-def restore_labels(
-    logits: NDArray[Any], trace: Trace, scheme: LabelScheme, *, mode: RestoreMode = "exact"
-) -> LabelMap:
+def restore_labels(logits: NDArray[Any], trace: Trace, scheme: LabelScheme, *, mode: RestoreMode = "exact") -> LabelMap:
     """Return the label map that the logits say, on the original grid.
 
     Parameters
@@ -110,11 +110,13 @@ def restore_probabilities(logits: NDArray[Any], trace: Trace, scheme: LabelSchem
     inside = crop(result.transpose(0, *(axis + 1 for axis in trace.transpose)), trace.box)
     squash = _sigmoid if scheme.has_regions else _softmax
     everything = np.arange(logits.shape[0])
-    for z in _axis_bands(trace)[0]:
-        for y in _axis_bands(trace)[1]:
-            for x in _axis_bands(trace)[2]:
-                tile = _Tile(bands=(z, y, x), heads=everything)
-                inside[(slice(None), *tile.out)] = squash(_upsampled(logits[:, z.source], tile))
+    for bands in itertools.product(*_axis_bands(trace)):
+        tile = _Tile(bands=bands, heads=everything)
+        with np.errstate(invalid="ignore"):  # told as an error, in the next line
+            values = _upsampled(logits[:, tile.bands[0].source], tile)
+        if not np.isfinite(values).all():
+            raise ModelError(NOT_FINITE)
+        inside[(slice(None), *tile.out)] = squash(values)
     return result[:, 0] if trace.is_plane else result
 
 
@@ -175,14 +177,18 @@ class _Workspace:
         """Return (head, tile row, tile column) bool: whether the head may win a voxel of the tile."""
         lowest, highest = _bounds(slab, bands_y, bands_x)
         if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
-            raise ModelError("The network gave logits that are not finite; use float32 precision or another checkpoint.")
+            raise ModelError(
+                "The network gave logits that are not finite; use float32 precision or another checkpoint."
+            )
         if self._regions:
-            return highest > 0
+            above: NDArray[np.bool_] = highest > 0
+            return above
         surest = lowest.max(axis=0)
         margin = ROUNDING_MARGIN[self._mode] * np.maximum(np.abs(highest), np.abs(surest))
-        return highest >= surest - margin
+        possible: NDArray[np.bool_] = highest >= surest - margin
+        return possible
 
-    def settle(self, slab: NDArray[Any], tile: _Tile, values: NDArray[Any]) -> NDArray[Any]:
+    def settle(self, slab: NDArray[Any], tile: _Tile, values: NDArray[Any]) -> Any:
         """Return the labels of a tile, (z, y, x) of the dtype of ``values``, or a scalar if they are all alike."""
         if tile.heads.size == 0:
             return values[0]
@@ -192,7 +198,7 @@ class _Workspace:
         shape = tuple(band.out.stop - band.out.start for band in tile.bands)
         ranks = self._ranks(flat, tile.bands[0])
         table = values[np.concatenate([[0], tile.heads + 1])] if self._regions else values[tile.heads]
-        return table[ranks].reshape(shape)
+        return table.take(ranks).reshape(shape)
 
     def _ranks(self, heads: NDArray[np.float32], band: Band) -> NDArray[Any]:
         """Return per voxel the winner's position among the heads of the tile (regions: plus one, 0 for none)."""
@@ -219,13 +225,13 @@ def _upsampled_in_plane(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
     _, y, x = tile.bands
     block = slab[tile.heads, :, y.source, x.source].astype(np.float32)
     wide = np.matmul(block, x.weights.T)
-    full = np.matmul(y.weights, wide)
+    full: NDArray[np.float32] = np.matmul(y.weights, wide)
     return full.reshape(*full.shape[:2], -1)
 
 
 def _upsampled(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
     """Return the heads of a tile at full resolution: (head, z, y, x) float32."""
-    flat = np.matmul(tile.bands[0].weights, _upsampled_in_plane(slab, tile))
+    flat: NDArray[np.float32] = np.matmul(tile.bands[0].weights, _upsampled_in_plane(slab, tile))
     return flat.reshape(len(flat), *(band.out.stop - band.out.start for band in tile.bands))
 
 
@@ -264,7 +270,7 @@ def _reduced(
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    result = np.exp(logits - logits.max(axis=0))
+    result: NDArray[np.float32] = np.exp(logits - logits.max(axis=0))
     result /= result.sum(axis=0)
     return result
 
@@ -272,4 +278,6 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     # exp of a non-positive number only: it cannot overflow
     small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1, small) / (1 + small)
+    result: NDArray[np.float32] = np.where(logits >= 0, np.float32(1), small)
+    result /= 1 + small
+    return result

@@ -39,9 +39,7 @@ def lift(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
     return array if grid.dims == 3 else np.expand_dims(array, -3)
 
 
-def crop_to_body(
-    array: NDArray[Any], labels: NDArray[Any] | None
-) -> tuple[NDArray[Any], NDArray[np.int16], Box]:
+def crop_to_body(array: NDArray[Any], labels: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[np.int16], Box]:
     """Crop to the box of voxels that are not zero in every channel.
 
     Parameters
@@ -99,7 +97,7 @@ def sample_locations(
     dict
         Key -> (n, 3) int32 indices (z, y, x); n = max(min(10 000, voxels), ceil(1 % of the voxels)).
     """
-    generator = np.random.RandomState(seed)  # noqa: NPY002 - the draws are nnU-Net's
+    generator = np.random.RandomState(seed)  # legacy, because the draws are nnU-Net's
     voxels = _voxels_by_label(labels, {value for values in groups.values() for value in values})
     found = {}
     for key, values in groups.items():

@@ -154,8 +154,8 @@ def _validate(case_id: str, image: Image, labels: Sequence[LabelMap], channel: i
 
 
 def _worst_structure(scores: CaseScores, scheme: LabelScheme) -> Structure:
-    known = {s.name: s.dice for s in scores.per_structure if not math.isnan(s.dice)}
-    return min(scheme.structures, key=lambda s: known.get(s.name, math.inf))
+    worst = scores.worst_structure
+    return next((s for s in scheme.structures if worst and s.name == worst.name), scheme.structures[0])
 
 
 def _mask(labels: NDArray[Any], structure: Structure) -> NDArray[np.bool_]:

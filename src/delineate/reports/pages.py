@@ -28,6 +28,9 @@ from delineate.reports.svg import number, quantity
 
 TEMPLATE = "report.html.j2"
 
+MAX_COLUMNS = 12
+"""Structures that get columns of their own in the tables of folds and cases; with more, cases tell their lowest."""
+
 MAX_OPEN_CASES = 60
 """Longer case tables are folded away at first."""
 
@@ -77,6 +80,7 @@ def report_html(report: ReportData) -> str:
             factor=UNITS_PER_ML[report.size_unit],
             cases=sorted(report.scores, key=_dice_then_id),
             fold_away=len(report.scores) > MAX_OPEN_CASES,
+            many=len(summary.structures) > MAX_COLUMNS,
         )
     )
 

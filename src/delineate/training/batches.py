@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -42,7 +42,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
-def in_order(make: Callable[[int], Made], first: int, *, ahead: int = 0) -> Iterator[Made]:
+def in_order(make: Callable[[int], Made], first: int, *, ahead: int = 0) -> Generator[Made, None, None]:
     """Yield ``make(first)``, ``make(first + 1)``, ... without end.
 
     Parameters

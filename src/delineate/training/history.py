@@ -7,6 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ class History:
         self._stream = self.path.open("ab")
         self._stream.truncate(min(position, self.path.stat().st_size))
         self._stream.seek(0, os.SEEK_END)
-        self._board = _open_board(folder / TENSORBOARD_FOLDER, step) if tensorboard else None
+        self._board: Any = None
+        self._open_board = partial(_open_board, folder / TENSORBOARD_FOLDER, step) if tensorboard else None
 
     @property
     def position(self) -> int:
@@ -61,6 +63,12 @@ class History:
             self._stream.flush()
         except OSError as error:
             raise ResourceError(f"Could not write {self.path}: {error.strerror}. Free some space and go on.") from error
+        self._show(record)
+
+    def _show(self, record: Mapping[str, Any]) -> None:
+        """Hand the record to TensorBoard, which is opened at the first record, because importing it takes seconds."""
+        if self._open_board is not None:
+            self._board, self._open_board = self._open_board(), None
         if self._board is not None:
             _show(self._board, record)
 
@@ -95,7 +103,7 @@ def _open_board(folder: Path, step: int) -> Any:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return None
-        return SummaryWriter(str(folder), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 
 def _show(board: Any, record: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +159,7 @@ def _train(state: State, session: Session) -> None:
         _validate(state, session)
     state.counters.finished = True
     _save(state, session)
+    session.progress.advance(bar_length(state.leg) - session.shown, _note(state, session))
     session.progress.finish(_note(state, session))
 
 
@@ -208,7 +209,7 @@ def _extend(state: State, extension: Extension, folder: Path) -> None:
 # --- one step --------------------------------------------------------------------------------------------------------
 
 
-def _batches(state: State, session: Session) -> Iterator[Batch]:
+def _batches(state: State, session: Session) -> Generator[Batch, None, None]:
     return in_order(session.batch, state.counters.step, ahead=session.runtime.prefetch)
 
 

@@ -103,7 +103,7 @@ def deep_supervision_weights(outputs: int) -> tuple[float, ...]:
 
 
 def downsampled(target: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return the label map (B, *patch) on a coarser grid of ``shape`` voxels, like ``interpolate(mode="nearest-exact")``.
+    """Return the label map (B, *patch) on the grid of ``shape``, as ``interpolate`` does in "nearest-exact" mode.
 
     Whole-numbered strides are plain slicing; the dtype is kept.
     """
@@ -169,7 +169,7 @@ def _counts(predicted: Tensor, reference: Tensor, valid: Tensor | None) -> Tenso
 
 
 def _winner(logits: Tensor) -> Tensor:
-    """Return the argmax over heads as int16 (B, *patch); a running maximum is faster than ``argmax`` over a long stride."""
+    """Return the argmax over heads, (B, *patch) int16; a running maximum beats ``argmax`` over a long stride."""
     best = logits[:, 0].clone()
     winner = torch.zeros(best.shape, dtype=torch.int16, device=logits.device)
     for c in range(1, logits.shape[1]):
@@ -206,7 +206,7 @@ class _Fused(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * upstream.to(gradient.dtype), None, None, None
@@ -302,31 +302,65 @@ def _softmax_gradient(p: Tensor, target: Tensor, slopes: Tensor, rate: Tensor, o
 def _sigmoid(
     logits: Tensor, target: Tensor, settings: SegmentationLoss, weight: float, gradient: Tensor | None
 ) -> Tensor:
-    """Return binary cross-entropy plus Dice loss times ``weight`` for (B, R, V) logits and (B, V) labels; fill the gradient.
+    """Return binary cross-entropy plus Dice loss, times ``weight``, of (B, R, V) logits; fill the gradient.
 
     Heads do not depend on each other: with p the probability and h = dDice/dp the gradient is
     ``(p - y) / n + p (1 - p) h``.
     """
-    regions = settings.regions or ()
-    valid = None if settings.ignore is None else target != settings.ignore
-    n = target.numel() * len(regions) if valid is None else valid.sum().clamp_(min=1)
+    regions, chunks = settings.regions or (), _chunks(logits)
+    masks = [None if settings.ignore is None else target[chunk] != settings.ignore for chunk in chunks]
+    annotated = [
+        target[chunk].numel() if mask is None else mask.sum() for chunk, mask in zip(chunks, masks, strict=True)
+    ]
+    n = torch.as_tensor(sum(annotated), device=logits.device).clamp(min=1)
+    if settings.ignore is None:
+        n = n * len(regions)
     terms = []
     for r, values in enumerate(regions):
-        x = _floating(logits[:, r])
-        y = _members(target, values).to(x.dtype)
-        p, penalty = x.sigmoid(), functional.softplus(x)
-        if valid is not None:
-            p.mul_(valid)
-            penalty.mul_(valid)
-        entropy = penalty.sum() - x.mul_(y).sum()
-        sums = torch.stack([torch.mul(p, y, out=x).sum(1), p.sum(1), y.sum(1)])[:, :, None]
+        parts = [_head(logits[c, r], _members(target[c], values), m) for c, m in zip(chunks, masks, strict=True)]
+        sums = torch.cat([part.sums for part in parts], 1)[:, :, None]
         dice, on_intersection, on_predicted = _dice_loss(sums, batch_dice=settings.batch_dice)
-        terms.append(dice / len(regions) + entropy / n)
+        terms.append(dice / len(regions) + sum(part.entropy for part in parts) / n)
         if gradient is not None:
-            slope = torch.mul(y, on_intersection / len(regions), out=x).add_(on_predicted / len(regions))
-            slope.mul_(torch.addcmul(p, p, p, value=-1, out=penalty))
-            gradient[:, r] = p.sub_(y).div_(n).add_(slope).mul_(weight)
+            slopes = torch.stack([on_intersection, on_predicted]) * (weight / len(regions))
+            for chunk, part in zip(chunks, parts, strict=True):
+                gradient[chunk, r] = _sigmoid_gradient(part, slopes[:, chunk], weight / n)
     return torch.stack(terms).sum() * weight
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Head:
+    """One region in the samples of one chunk."""
+
+    probability: Tensor
+    """(b, V), 0 where nobody annotated."""
+    truth: Tensor
+    """(b, V), 1 inside the region."""
+    sums: Tensor
+    """(3, b): intersection, predicted and reference volume."""
+    entropy: Tensor
+    """Binary cross-entropy, summed over the annotated voxels."""
+
+
+def _head(logits: Tensor, truth: Tensor, annotated: Tensor | None) -> _Head:
+    x = _floating(logits)
+    y, p = truth.to(x.dtype), x.sigmoid()
+    certainty = (p - 0.5).abs_().add_(0.5).log_()  # log sigmoid(|x|), so that softplus(x) = relu(x) - certainty
+    if annotated is not None:
+        for values in (p, x, certainty):
+            values.mul_(annotated)
+    product = torch.mul(p, y)
+    sums = torch.stack([product.sum(1), p.sum(1), y.sum(1)])
+    entropy = torch.sub(x.clamp(min=0), certainty, out=certainty).sub_(x.mul_(y)).sum()
+    return _Head(probability=p, truth=y, sums=sums, entropy=entropy)
+
+
+def _sigmoid_gradient(head: _Head, slopes: Tensor, rate: Tensor) -> Tensor:
+    """Return the gradient (b, V) of one region; ``slopes`` is (2, b, 1), ``rate`` 1/n, as for softmax."""
+    p, y = head.probability, head.truth
+    slope = torch.mul(y, slopes[0]).add_(slopes[1])
+    slope.mul_(torch.addcmul(p, p, p, value=-1))
+    return slope.addcmul_(p.sub_(y), rate)
 
 
 def _floating(logits: Tensor) -> Tensor:

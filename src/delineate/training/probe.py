@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from delineate.networks import build_network
-from delineate.planning.budget import StepCost
+from delineate.planning.machine import StepCost
 from delineate.planning.plan import Configuration
 from delineate.planning.recipe import Recipe
 from delineate.training.allocator import keep_memory, release_memory, shortage_explained
@@ -108,9 +108,7 @@ class _Trial:
         return _Trial(
             network=network,
             optimizer=build_optimizer(network, recipe),
-            criterion=SegmentationLoss(
-                regions=((1,),) if heads == 1 else None, batch_dice=configuration.batch_dice
-            ),
+            criterion=SegmentationLoss(regions=((1,),) if heads == 1 else None, batch_dice=configuration.batch_dice),
             recipe=recipe,
             policy=policy,
             images=torch.randn((recipe.batch_size, in_channels, *size), generator=generator).to(device),

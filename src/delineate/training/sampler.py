@@ -8,7 +8,6 @@ of time. Knows numpy only; no torch, no files.
 from __future__ import annotations
 
 import math
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from delineate.case.prepared import ANNOTATED_KEY, OUTSIDE_LABEL
 from delineate.errors import DatasetError
 from delineate.planning.recipe import CaseOrder
 
-OUTSIDE_LABEL = -1
-"""Label of voxels beyond the image or outside its nonzero crop (nnU-Net)."""
-ANNOTATED_KEY = -1
-"""Key of ``locations`` for all annotated voxels of a case with an ignore label."""
 DEFAULT_CACHE_BYTES = 4 << 30
 """Prepared cases kept in memory; Hippocampus needs 0.1 GiB."""
 OPEN_CASES = 64
@@ -54,7 +50,7 @@ class PreparedCase(Protocol):
 
     @property
     def locations(self) -> Mapping[int, NDArray[Any]]:
-        """Per label value a sample (n, 3) of its voxels, index (z, y, x)."""
+        """Per structure a sample (n, 3) of its voxels, (z, y, x); see :class:`~delineate.case.prepared.Prepared`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +101,7 @@ class PatchSampler:
     case_ids
         Cases to draw from.
     cache
-        Gives the cases; may be shared with another sampler.
+        Gives the cases.
     sampling
         How to draw.
 
@@ -135,10 +131,10 @@ class PatchSampler:
 
     def _case_id(self, step: int, position: int, rng: np.random.Generator) -> str:
         if self.sampling.case_order == "with_replacement":
-            return self.case_ids[rng.integers(len(self.case_ids))]
+            return self.case_ids[int(rng.integers(len(self.case_ids)))]
         turn, place = divmod(step * self.sampling.batch_size + position, len(self.case_ids))
         order = np.random.default_rng([self.sampling.seed, self.sampling.stream, turn, len(self.case_ids)])
-        return self.case_ids[order.permutation(len(self.case_ids))[place]]
+        return self.case_ids[int(order.permutation(len(self.case_ids))[place])]
 
     def _patch(
         self, case_id: str, position: int, rng: np.random.Generator
@@ -174,7 +170,7 @@ def is_foreground_position(position: int, batch_size: int, fraction: float) -> b
 
 
 def present_classes(case: PreparedCase) -> list[int]:
-    """Return the foreground label values of which ``case`` has voxels, ascending."""
+    """Return the keys of the structures that ``case`` shows, ascending: label values, or region numbers from 1."""
     return sorted(key for key, found in case.locations.items() if key > 0 and len(found))
 
 
@@ -188,7 +184,7 @@ def largest_shape(case_ids: Sequence[str], cache: CaseCache) -> tuple[int, int, 
 class CaseCache:
     """Opens cases and keeps them: as arrays in memory up to a limit, beyond that as handles.
 
-    Safe to use from several threads.
+    Used by one thread at a time, because handles of compressed files are.
 
     Parameters
     ----------
@@ -203,13 +199,11 @@ class CaseCache:
         self._limit = limit_bytes
         self._resident: dict[str, PreparedCase] = {}
         self._handles: OrderedDict[str, PreparedCase] = OrderedDict()
-        self._lock = threading.Lock()
         self.resident_bytes = 0
 
     def get(self, case_id: str) -> PreparedCase:
         """Return the case of that id."""
-        with self._lock:
-            return self._resident.get(case_id) or self._handles.get(case_id) or self._admit(case_id)
+        return self._resident.get(case_id) or self._handles.get(case_id) or self._admit(case_id)
 
     def _admit(self, case_id: str) -> PreparedCase:
         case = self._open(case_id)
@@ -265,13 +259,11 @@ def _lower_corner(
 def _cut(array: Any, lower: Sequence[int], patch: Sequence[int], *, fill: int, dtype: type[np.generic]) -> NDArray[Any]:
     """Cut a patch out of the last axes of ``array``; what lies outside is ``fill``."""
     leading = tuple(array.shape[: len(array.shape) - len(patch)])
-    spans = [
-        _overlap(low, length, size) for low, length, size in zip(lower, patch, array.shape[len(leading) :], strict=True)
-    ]
+    sizes = array.shape[len(leading) :]
+    spans = [_overlap(low, length, size) for low, length, size in zip(lower, patch, sizes, strict=True)]
+    whole = (slice(None),) * len(leading)
     out = np.full((*leading, *patch), fill, dtype=dtype)
-    out[(..., *(target for target, _ in spans))] = array[
-        (*(slice(None),) * len(leading), *(source for _, source in spans))
-    ]
+    out[whole + tuple(target for target, _ in spans)] = array[whole + tuple(source for _, source in spans)]
     return out
 
 

@@ -26,10 +26,12 @@ from delineate.training.sampler import (
     present_classes,
 )
 from delineate.training.state import Assignment, State
-from delineate.training.validation import Validation, head_regions
+from delineate.training.validation import Validation, head_names, head_regions
 
 VALIDATION_STREAM = 1
 """Random numbers of the validation patches; training uses stream 0."""
+VALIDATION_CACHE_SHARE = 0.2
+"""Part of the cache for validation cases: a fold has four training cases for one of them."""
 
 _logger = logging.getLogger(__name__)
 
@@ -112,7 +114,9 @@ def open_session(
     """Return the session that goes on from ``state``; ``began`` is the clock when its work started."""
     recipe = assignment.recipe
     device = resolve_device(runtime.device)
-    cache = CaseCache(cases.open, runtime.cache_bytes)
+    # two caches, because batches made ahead read training cases while validation reads its own
+    validation_bytes = int(runtime.cache_bytes * VALIDATION_CACHE_SHARE)
+    cache = CaseCache(cases.open, runtime.cache_bytes - validation_bytes)
     policy = policy_for(recipe.augmentation, recipe.patch_size, assignment.configuration.dims, recipe.mirror_axes)
     return Session(
         assignment=assignment,
@@ -121,7 +125,7 @@ def open_session(
         runtime=runtime,
         device=device,
         sampler=_training_sampler(cases, cache, assignment, policy),
-        validation=_validation(cases, cache, assignment, device),
+        validation=_validation(cases, CaseCache(cases.open, validation_bytes), assignment, device),
         policy=policy,
         criterion=SegmentationLoss(
             regions=head_regions(assignment.scheme),
@@ -188,16 +192,13 @@ def _validation(
 
 def _absent_structures(cases: TrainingCases, cache: CaseCache, assignment: Assignment) -> tuple[str, ...]:
     """Return one sentence per structure that no training case shows; the network cannot learn it."""
-    missing = set(assignment.scheme.values)
+    missing = dict(enumerate(head_names(assignment.scheme), start=1))  # by key of the cases' locations
     for case_id in cases.training:
         if not missing:
             return ()
-        missing -= set(present_classes(cache.get(case_id)))
-    notices = [
-        f"No training case of this fold shows {structure.name}; the network cannot learn it."
-        for structure in assignment.scheme.structures
-        if set(structure.values) <= missing
-    ]
+        for key in present_classes(cache.get(case_id)):
+            missing.pop(key, None)
+    notices = [f"No training case of this fold shows {name}; the network cannot learn it." for name in missing.values()]
     for notice in notices:
         _logger.warning(notice)
     return tuple(notices)

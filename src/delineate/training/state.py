@@ -139,11 +139,15 @@ def seed_random_states(seed: int) -> None:
 
 
 def _random_states() -> dict[str, Any]:
-    cuda: list[Tensor] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    cuda: list[Tensor] = torch.cuda.get_rng_state_all() if _uses_cuda() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def _set_random_states(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["cpu"])
-    if torch.cuda.is_initialized() and len(states["cuda"]) == torch.cuda.device_count():
+    if _uses_cuda() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def _uses_cuda() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

@@ -62,7 +62,9 @@ def open_dataset(folder: Path, *, repairs: frozenset[str] = frozenset()) -> Data
             return open_nnunet_raw(folder, declaration, wanted)
     dataset = open_folder_pairs(folder, wanted)
     if dataset is None:
-        raise DatasetError(f"{folder}: this folder's layout is not understood; {_seen(folder)}. {_advice(folder)}", _LAYOUTS)
+        raise DatasetError(
+            f"{folder}: this folder's layout is not understood; {_seen(folder)}. {_advice(folder)}", _LAYOUTS
+        )
     return dataset
 
 
@@ -75,7 +77,7 @@ def _seen(folder: Path) -> str:
 def _advice(folder: Path) -> str:
     if (folder / "dataset_description.json").is_file():
         return (
-            "It looks like BIDS, which is not read yet: BIDS does not say which derivative is the mask. Link the wanted "
-            "files into images/ and labels/ with equal names (sub-XX in the names still groups patients). Understood are:"
+            "It looks like BIDS, which is not read yet: BIDS does not say which derivative is the mask. Link the files "
+            "into images/ and labels/ with equal names (sub-XX in the names still groups patients). Understood are:"
         )
     return "Arrange or link the files in one of the layouts below. Understood are:"

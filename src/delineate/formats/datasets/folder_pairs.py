@@ -118,7 +118,9 @@ def _joined(images: dict[str, list[Path]], masks: list[tuple[str, Path]]) -> lis
         groups: list[tuple[Path, ...]] = [tuple(found)] if channels or not found else [(path,) for path in found]
         own_masks: list[Path | None] = list(by_key.get(key, [])) or [None]
         for i in range(max(len(groups), len(own_masks))):
-            pairs.append(_Pair(key=key, images=groups[min(i, len(groups) - 1)], mask=own_masks[min(i, len(own_masks) - 1)]))
+            pairs.append(
+                _Pair(key=key, images=groups[min(i, len(groups) - 1)], mask=own_masks[min(i, len(own_masks) - 1)])
+            )
     return pairs
 
 
@@ -130,7 +132,10 @@ def _short_keys(pairs: list[_Pair]) -> list[_Pair]:
         names = [part(path) for path in paths]
         if all(names) and len(set(names)) == distinct:
             break
-    return [_Pair(key=name.strip("_-. ") or name, images=p.images, mask=p.mask) for name, p in zip(names, pairs, strict=True)]
+    return [
+        _Pair(key=name.strip("_-. ") or name, images=p.images, mask=p.mask)
+        for name, p in zip(names, pairs, strict=True)
+    ]
 
 
 def _key(path: Path, folder: Path, role: re.Pattern[str]) -> str:
@@ -184,10 +189,10 @@ def _scheme(root: Path, masks: list[Path], repairs: frozenset[str]) -> LabelSche
     found: set[int] = set()
     for values in map(_label_values, masks):
         found |= {1} if values <= {0, BINARY_WHITE} and BINARY_WHITE in values else values
-    values = sorted(found - {0})
+    foreground = sorted(found - {0})
     if UNDECLARED_TO_BACKGROUND in repairs:
-        values = [value for i, value in enumerate(values, start=1) if value == i]
-    return _found_scheme(root, values)
+        foreground = [value for i, value in enumerate(foreground, start=1) if value == i]
+    return _found_scheme(root, foreground)
 
 
 def _label_values(path: Path) -> set[int]:
@@ -210,8 +215,8 @@ def _found_scheme(root: Path, values: list[int]) -> LabelScheme:
         )
     if values != list(range(1, len(values) + 1)):
         raise DatasetError(
-            f"{root}: expected mask values 1, 2, 3, ... without gaps; found {values}. Change the values in the masks, or "
-            'write a labels.json such as {"liver": 1, "spleen": 2} with every value up to the highest, or use '
+            f"{root}: expected mask values 1, 2, 3, ... without gaps; found {values}. Change the values in the masks, "
+            'or write a labels.json such as {"liver": 1, "spleen": 2} with every value up to the highest, or use '
             f"`--repair {UNDECLARED_TO_BACKGROUND}` to keep those before the first gap. "
             f"Masks of 0 and 255 alone need only `--repair {MAP_255_TO_1}`."
         )
@@ -221,7 +226,7 @@ def _found_scheme(root: Path, values: list[int]) -> LabelScheme:
 
 
 def _channels(root: Path, images: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return channel names: as declared, R G B for colour pictures, CT where name or intensities say so, else numbers."""
+    """Return channel names: as declared, R G B for colour pictures, CT where name or values say so, else numbers."""
     declaration = _declared(root)
     if declaration is not None and ("channel_names" in declaration.content or "modality" in declaration.content):
         names = declared_channels(declaration)

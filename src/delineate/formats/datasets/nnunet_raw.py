@@ -33,7 +33,8 @@ def open_nnunet_raw(root: Path, declaration: Declaration, repairs: frozenset[str
     ending = _file_ending(declaration, root)
     explicit = declaration.content.get("dataset")
     if isinstance(explicit, Mapping):
-        training, surplus = _explicit_cases(declaration, explicit, root), ()
+        training = _explicit_cases(declaration, explicit, root)
+        surplus: tuple[Path, ...] = ()
     else:
         training, surplus = _found_cases(root, "Tr", ending, len(channel_names), expect_labels=True)
     testing, surplus_test = _found_cases(root, "Ts", ending, len(channel_names), expect_labels=False)
@@ -123,7 +124,9 @@ def _explicit_cases(declaration: Declaration, listed: Mapping[str, Any], root: P
     for case_id, entry in listed.items():
         images = entry.get("images") if isinstance(entry, Mapping) else None
         if not isinstance(images, list) or not images or not isinstance(entry.get("label"), str):
-            declaration.faults.append(f'dataset: case {case_id} needs "images": [...] and "label": "..."; found {entry!r}')
+            declaration.faults.append(
+                f'dataset: case {case_id} needs "images": [...] and "label": "..."; found {entry!r}'
+            )
             continue
         cases.append(
             CaseFiles(

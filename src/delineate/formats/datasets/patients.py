@@ -66,7 +66,9 @@ def _read(path: Path) -> dict[str, str] | None:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else _delimiter(path)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path}: expected a table with columns case and patient; it cannot be read ({error}).") from error
+        raise DatasetError(
+            f"{path}: expected a table with columns case and patient; it cannot be read ({error})."
+        ) from error
     header = [cell.strip().casefold() for cell in rows[0]] if rows else []
     case_column = next((header.index(name) for name in _CASE_COLUMNS if name in header), None)
     patient_column = next((header.index(name) for name in _PATIENT_COLUMNS if name in header), None)

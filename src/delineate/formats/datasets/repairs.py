@@ -123,7 +123,7 @@ def repaired_values(array: NDArray[Any], name: str, repairs: Collection[str]) ->
     values = whole_numbers(array, name)
     if MAP_255_TO_1 in repairs and is_black_and_white(values):
         _log.warning("%s: label value 255 read as 1", name)
-        return (values == BINARY_WHITE).astype(np.uint8)
+        return np.asarray(values == BINARY_WHITE, dtype=np.uint8)
     return values
 
 

@@ -1,7 +1,7 @@
 """The verifier: every fault of a dataset, found at once, each with the repair that exists for it.
 
-Reads every file once, in parallel; changes nothing. A fault whose repair was asked for is kept as a warning that says so,
-so that what was repaired stays on record.
+Reads every file once, in parallel; changes nothing. A fault whose repair was asked for is kept as a warning that says
+so, and what was repaired stays on record.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Fault:
     def text(self) -> str:
         """Return one line for a person: where, what, and what to do."""
         where = str(self.file) if self.file else (f"case {self.case_id}" if self.case_id else "dataset")
-        advice = f" [--repair {self.repair}]" if self.repair else " [correct by hand]" if self.severity == "error" else ""
+        advice = (
+            f" [--repair {self.repair}]" if self.repair else " [correct by hand]" if self.severity == "error" else ""
+        )
         return f"{self.severity}: {where}: {self.message}{advice}"
 
 
@@ -88,7 +90,9 @@ class Verification:
         if not self.errors:
             return
         names = sorted({fault.repair for fault in self.errors if fault.repair})
-        advice = f"Repairs that exist: {', '.join(f'--repair {name}' for name in names)}." if names else "No repair exists."
+        advice = (
+            f"Repairs that exist: {', '.join(f'--repair {name}' for name in names)}." if names else "No repair exists."
+        )
         raise DatasetError(
             f"The dataset has {len(self.errors)} error(s) in {self.cases} cases. {advice}",
             [fault.text() for fault in self.errors],
@@ -248,7 +252,9 @@ def _grid_faults(expected: Grid, found: Grid, path: Path, fault: partial[Fault])
 
 def _intensity_faults(image: Image, path: Path, fault: partial[Fault]) -> Iterator[Fault]:
     if sum(size >= FEWEST_VOXELS_PER_AXIS for size in image.grid.shape) < 2:
-        message = f"expected at least two axes of {FEWEST_VOXELS_PER_AXIS} or more voxels; found shape {image.grid.shape}"
+        message = (
+            f"expected at least two axes of {FEWEST_VOXELS_PER_AXIS} or more voxels; found shape {image.grid.shape}"
+        )
         yield fault(kind="degenerate", file=path, message=message, repair=_DROP)
         return
     if count := repair.non_finite_count(image.array):
@@ -259,9 +265,7 @@ def _intensity_faults(image: Image, path: Path, fault: partial[Fault]) -> Iterat
         yield fault(kind="constant", file=path, message=message, repair=None, severity="warning")
 
 
-def _mask_values(
-    array: NDArray[Any], path: Path, rules: _Rules, fault: partial[Fault]
-) -> tuple[set[int], list[Fault]]:
+def _mask_values(array: NDArray[Any], path: Path, rules: _Rules, fault: partial[Fault]) -> tuple[set[int], list[Fault]]:
     """Return the label values of a mask after the wanted repairs, and what is wrong with it as it is stored."""
     faults = []
     if wrong := _fractions(array):
@@ -276,7 +280,9 @@ def _mask_values(
         found = {1 if value == repair.BINARY_WHITE else value for value in found}
     elif undeclared:
         message = f"expected label values 0 to {repair.highest_label(rules.scheme)} as declared; found {undeclared}"
-        faults.append(fault(kind="undeclared-label", file=path, message=message, repair=repair.UNDECLARED_TO_BACKGROUND))
+        faults.append(
+            fault(kind="undeclared-label", file=path, message=message, repair=repair.UNDECLARED_TO_BACKGROUND)
+        )
     if not found - {0} - set(undeclared):
         faults.append(fault(kind="empty-mask", file=path, message="no foreground", repair=None, severity="warning"))
     return found, faults
@@ -328,7 +334,7 @@ def _absent_classes(dataset: Dataset, findings: Iterable[_Finding]) -> Iterator[
     for structure in dataset.scheme.structures:
         if not present & set(structure.values):
             message = (
-                f"class {structure.name} {structure.values} is declared but in no training mask, so it cannot be learnt; "
-                "take it out of the labels or add cases that show it"
+                f"class {structure.name} {structure.values} is declared but in no training mask, so it cannot be "
+                "learnt; take it out of the labels or add cases that show it"
             )
             yield Fault(kind="absent-class", case_id=None, file=None, message=message, repair=None, severity="warning")

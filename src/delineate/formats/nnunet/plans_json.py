@@ -217,6 +217,17 @@ def _resolved(configurations: Node, name: str, children: tuple[str, ...]) -> Nod
     return Node(value={**inherited.value, **node.value}, source=node.source, path=node.path)
 
 
+def configuration_from_json(name: str, data: Mapping[str, Any], *, source: str) -> Configuration:
+    """Return one configuration that is written in full (inherited keys included).
+
+    Raises
+    ------
+    PlanError
+        If a key is missing or of the wrong kind, or asks for something that is not known; names file and key.
+    """
+    return _configuration(name, Node(value=data, source=source, path=name))
+
+
 def _configuration(name: str, node: Node) -> Configuration:
     _check_preparation(node)
     patch = node.child("patch_size").integers()

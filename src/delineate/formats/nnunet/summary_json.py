@@ -89,7 +89,7 @@ def scores_from_json(data: Any, *, source: str = "summary.json") -> tuple[CaseSc
     own = document.get("delineate")
     if own is None:
         raise InputError(
-            f"{source} was not written by Delineate: it lacks voxel volumes and patients. Evaluate the predictions again."
+            f"{source} was not written by Delineate: it lacks voxel volumes and patients. Evaluate the results again."
         )
     keys = {node.child("name").text(): node.child("key").text() for node in own.child("structures").items()}
     cases = tuple(own.child("cases").items())

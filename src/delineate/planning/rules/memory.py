@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from delineate.planning.plan import Architecture
 
 
-def feature_map_voxels(architecture: Architecture, patch_size: Sequence[int], heads: int) -> int:
+def feature_map_voxels(
+    architecture: Architecture, patch_size: Sequence[int], heads: int, *, deep_supervision: bool = False
+) -> int:
     """Return the sum over convolution outputs of (voxels times channels), one patch, batch 1.
 
-    Transposed convolutions and the final segmentation head (``heads`` channels) count; deep-supervision heads do not.
+    Transposed convolutions and the final segmentation head (``heads`` channels) count; the heads of lower resolutions
+    only with ``deep_supervision``, which nnU-Net's planner leaves off.
 
     References
     ----------
@@ -21,7 +24,7 @@ def feature_map_voxels(architecture: Architecture, patch_size: Sequence[int], he
     voxels = voxels_per_stage(architecture, patch_size)
     residual = architecture.kind == "residual_unet"
     encoder = _residual_encoder(architecture, voxels) if residual else _plain_encoder(architecture, voxels)
-    return encoder + _decoder(architecture, voxels, heads)
+    return encoder + _decoder(architecture, voxels, heads, deep_supervision)
 
 
 def voxels_per_stage(architecture: Architecture, patch_size: Sequence[int]) -> tuple[int, ...]:
@@ -51,7 +54,8 @@ def _residual_encoder(architecture: Architecture, voxels: Sequence[int]) -> int:
     return total
 
 
-def _decoder(architecture: Architecture, voxels: Sequence[int], heads: int) -> int:
+def _decoder(architecture: Architecture, voxels: Sequence[int], heads: int, deep_supervision: bool) -> int:
     stages = zip(architecture.decoder_convs, architecture.features[:-1], voxels[:-1], strict=True)
     total = sum((convs + 1) * features * n for convs, features, n in stages)  # + 1: the transposed convolution
-    return total + heads * voxels[0] if architecture.stages > 1 else total
+    supervised = voxels[:-1] if deep_supervision else voxels[: min(1, architecture.stages - 1)]
+    return total + heads * sum(supervised)

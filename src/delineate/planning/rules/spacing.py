@@ -89,7 +89,8 @@ def resampled_shapes(
     shapes: NDArray[np.int64], spacings_mm: NDArray[np.float64], target_mm: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Return the sizes ``(case, axis)`` in voxels after resampling every case to ``target_mm`` ``(axis,)``."""
-    return np.array([resampled_shape(n, s, target_mm) for n, s in zip(shapes, spacings_mm, strict=True)])
+    target = target_mm.tolist()
+    return np.array([resampled_shape(n, s, target) for n, s in zip(shapes.tolist(), spacings_mm.tolist(), strict=True)])
 
 
 def checked_target(target_mm: Sequence[float]) -> NDArray[np.float64]:

@@ -78,9 +78,7 @@ def _axes_to_halve(spacing: Sequence[float], size: Sequence[float]) -> list[int]
 
 def round_up(size: float, divisor: int) -> int:
     """Return the smallest multiple of ``divisor`` that is not below ``size`` (voxels, may be a half)."""
-    if size % divisor == 0:
-        return int(size)
-    return int(size + divisor - size % divisor)
+    return divisor * math.ceil(size / divisor)
 
 
 def features_per_stage(stages: int, base: int, cap: int) -> tuple[int, ...]:

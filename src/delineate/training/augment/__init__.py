@@ -1,4 +1,4 @@
-"""Random changes of patches, seeded, on the training device: values (policy), decisions (draws) and tensor operations."""
+"""Random changes of patches, seeded, on the training device: policy (values), draws (decisions), tensor operations."""
 
 from delineate.training.augment.pipeline import augment
 from delineate.training.augment.policy import NONE, AugmentationPolicy, policy_for

@@ -86,23 +86,25 @@ class _Deck:
     ) -> None:
         self.channels = channels
         gammas = len(policy.gammas)
-        columns = 7 + 3 + 1 + channels * (1 + dims) + 2 * (1 + channels) + 1 + 2 * channels + gammas * (1 + channels) + dims
+        columns = (
+            7 + 3 + 1 + channels * (1 + dims) + 2 * (1 + channels) + 1 + 2 * channels + gammas * (1 + channels) + dims
+        )
         table = torch.rand(samples, columns, generator=generator, dtype=torch.float64, device=generator.device)
-        self._columns = iter(table.cpu().split(1, dim=1))
+        self._columns = iter(table.cpu().unbind(1))
 
     def one(self) -> Tensor:
         """Deal one number per sample: (B,)."""
-        return next(self._columns)[:, 0]
+        return next(self._columns)
 
     def several(self, count: int) -> Tensor:
         """Deal ``count`` numbers per sample: (B, count)."""
-        return torch.cat([next(self._columns) for _ in range(count)], 1)
+        return torch.stack([next(self._columns) for _ in range(count)], 1)
 
 
 def _affine(spatial: Spatial | None, deck: _Deck, dims: int) -> Selection:
     gate, turn, resize, angle, size = deck.one(), deck.one(), deck.one(), deck.several(3), deck.one()
     if spatial is None:
-        return _nothing(deck)
+        return _nothing()
     gate = gate < spatial.probability
     turn, resize = gate & (turn < spatial.rotation_probability), gate & (resize < spatial.scaling_probability)
     angles = _between(angle, (-spatial.rotation_rad, spatial.rotation_rad)) * turn[:, None]
@@ -133,7 +135,7 @@ def _volume_rotation(angles: Tensor) -> Tensor:
 def _noise(noise: Noise | None, deck: _Deck) -> Selection:
     chance, deviation, seed = deck.one(), deck.one(), deck.one()
     if noise is None:
-        return _nothing(deck)
+        return _nothing()
     index = (chance < noise.probability).nonzero()[:, 0]
     values = torch.stack([_between(deviation, noise.deviation), (seed * SEED_LIMIT).floor()], 1)
     return Selection(index=index, values=values[index])
@@ -143,7 +145,7 @@ def _blur(blur: Blur | None, deck: _Deck, dims: int) -> Selection:
     chance, channel = deck.one(), deck.several(deck.channels)
     width = deck.several(deck.channels * dims).view(-1, dims)
     if blur is None:
-        return _nothing(deck)
+        return _nothing()
     chosen = (chance < blur.probability)[:, None] & (channel < blur.channel_probability)
     index = chosen.flatten().nonzero()[:, 0]
     return Selection(index=index, values=_between(width[index], blur.sigma_voxels))
@@ -152,14 +154,14 @@ def _blur(blur: Blur | None, deck: _Deck, dims: int) -> Selection:
 def _factors(factor: Factor | None, deck: _Deck) -> Selection:
     chance, level = deck.one(), deck.several(deck.channels)
     if factor is None:
-        return _nothing(deck)
+        return _nothing()
     return _rows(chance < factor.probability, _around_one(level, factor.factor))
 
 
 def _zooms(low_resolution: LowResolution | None, deck: _Deck) -> Selection:
     chance, channel, zoom = deck.one(), deck.several(deck.channels), deck.several(deck.channels)
     if low_resolution is None:
-        return _nothing(deck)
+        return _nothing()
     chosen = (chance < low_resolution.probability)[:, None] & (channel < low_resolution.channel_probability)
     index = chosen.flatten().nonzero()[:, 0]
     return Selection(index=index, values=_between(zoom, low_resolution.zoom).flatten()[index])
@@ -181,7 +183,7 @@ def _rows(chosen: Tensor, values: Tensor) -> Selection:
     return Selection(index=index, values=values.flatten()[index])
 
 
-def _nothing(deck: _Deck) -> Selection:
+def _nothing() -> Selection:
     return Selection(index=torch.zeros(0, dtype=torch.int64), values=torch.zeros(0, dtype=torch.float64))
 
 

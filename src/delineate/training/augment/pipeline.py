@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -94,9 +95,9 @@ def _change_rows(images: Tensor, draws: Draws, policy: AugmentationPolicy) -> No
     _apply(scale_brightness, rows, draws.brightness)
     _apply(stretch_contrast, rows, draws.contrast)
     in_plane = policy.low_resolution is not None and policy.low_resolution.in_plane
-    _apply(lambda x, zoom: lower_resolution(x, zoom, in_plane=in_plane), rows, draws.low_resolution, on_device=False)
+    _apply(partial(lower_resolution, in_plane=in_plane), rows, draws.low_resolution, on_device=False)
     for gamma, chosen in zip(policy.gammas, draws.gammas, strict=True):
-        _apply(lambda x, power, inverted=gamma.inverted: warp_gamma(x, power, inverted=inverted), rows, chosen)
+        _apply(partial(warp_gamma, inverted=gamma.inverted), rows, chosen)
 
 
 def _apply(

@@ -1,7 +1,7 @@
 """Augmentation policies: which random changes a patch gets, how often and how strong. Values only, no tensors.
 
-The ranges and their order are nnU-Net 2.8's trainer (``get_training_transforms``); the light policy is for short budgets
-on a CPU. Axes are patch axes, counted from 0.
+The ranges and their order are those of nnU-Net 2.8's trainer (``get_training_transforms``); the light policy is for
+short budgets on a CPU. Axes are patch axes, counted from 0.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _nnunet_rotation_rad(patch_size: tuple[int, ...], *, in_plane: bool) -> floa
 
 
 def _rotated_extent(patch_size: tuple[int, ...], angle: float) -> list[float]:
-    """Return the largest extent per axis of the patch's diagonal turned by ``angle`` about each axis in turn (nnU-Net)."""
+    """Return the extent per axis of the patch's diagonal, turned by ``angle`` about each axis in turn (nnU-Net)."""
     extent = [float(size) for size in patch_size]
     pairs = [(0, 1)] if len(patch_size) == 2 else [(1, 2), (0, 2), (0, 1)]
     for a, b in pairs:

@@ -1,7 +1,8 @@
 """Changes of resolution: Gaussian blur and simulated coarse acquisition.
 
 Both are linear and separable, so each is one small matrix per axis; a matrix product with a whole axis is faster than a
-convolution at patch sizes, on CPU and GPU alike, and takes a different width for every row. Rows are (n, *patch) float32.
+convolution at patch sizes, on CPU and GPU alike, and takes a different width for every row. Rows are (n, *patch),
+float32.
 """
 
 from __future__ import annotations
@@ -54,11 +55,12 @@ def _blur_matrices(size: int, sigma: Tensor) -> Tensor:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offsets / sigma[:, None]).square()) * (offsets.abs() <= halves[:, None])
     weights /= weights.sum(1, keepdim=True)
-    return torch.tensordot(weights, _shifts(size, reach), 1)
+    matrices: Tensor = torch.tensordot(weights, _shifts(size, reach), 1)
+    return matrices
 
 
 def _half_width(sigma: float) -> int:
-    """Return the number of taps on each side: the kernel has the odd number of taps nearest to ``6 sigma + 0.5`` (nnU-Net)."""
+    """Return the number of taps on each side; in all there is the odd number nearest to 6 sigma + 0.5 (nnU-Net)."""
     wanted = sigma * BLUR_TRUNCATE + 0.5
     taps = round(wanted)
     if taps % 2 == 0:
@@ -68,7 +70,7 @@ def _half_width(sigma: float) -> int:
 
 @lru_cache(maxsize=64)
 def _shifts(size: int, reach: int) -> Tensor:
-    """Return (2 reach + 1, size, size) matrices that shift an axis by -reach to reach voxels, mirrored at the borders."""
+    """Return (2 reach + 1, size, size) matrices that shift an axis by -reach to reach voxels, mirrored at its ends."""
     places = torch.arange(size) + torch.arange(-reach, reach + 1)[:, None]
     period = max(2 * (size - 1), 1)
     places = places.remainder(period)
@@ -81,7 +83,9 @@ def _coarse_matrices(size: int, zoom: Tensor) -> Tensor:
 
     Positions are computed in float32, as torch's ``interpolate`` does, so that ties fall alike.
     """
-    coarse = torch.tensor([max(round(size * z), 1) for z in zoom.to(torch.float32).tolist()], dtype=torch.float32)[:, None]
+    coarse = torch.tensor([max(round(size * z), 1) for z in zoom.to(torch.float32).tolist()], dtype=torch.float32)[
+        :, None
+    ]
     place = ((torch.arange(size) + 0.5) * (coarse / size) - 0.5).clamp_(min=0)
     low = torch.minimum(place.floor(), coarse - 1)
     share = place - low

@@ -1,4 +1,4 @@
-"""Changes of place: central crop, rotation and scaling, mirroring. Images (B, C, *p) float32, labels (B, *p) integer."""
+"""Changes of place: central crop, rotation, scaling, mirroring. Images (B, C, *p) float32, labels (B, *p) integer."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _sampling_grid(matrices: Tensor, source: tuple[int, ...], size: tuple[int, .
 def _sample(volume: Tensor, grid: Tensor, mode: str) -> Tensor:
     """Return ``grid_sample`` with zeros beyond the border: (n, C, *p) at (n, *size, d) -> (n, C, *size).
 
-    torch shares the work of a CPU out by samples; for volumes each output plane is made a sample, so that all cores work.
+    torch gives the samples to the cores of a CPU; for volumes each output plane is made a sample, so that all work.
     """
     if volume.device.type != "cpu" or volume.ndim != 5:
         return functional.grid_sample(volume, grid, mode=mode, align_corners=False)

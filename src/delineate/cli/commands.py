@@ -1,0 +1,380 @@
+"""The commands: which words they take, which workflow they call, which words they give back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delineate.errors import DatasetError, UsageError
+from delineate.execution import Cancellation, Progress
+from delineate.execution.quantities import read_budget, read_memory, spoken_seconds
+
+if TYPE_CHECKING:
+    from delineate.metrics.summary import Summary
+
+PRESETS = ("default", "resenc-m", "resenc-l", "resenc-xl")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """One call of a command."""
+
+    options: argparse.Namespace
+    progress: Progress
+    cancellation: Cancellation
+    command: str
+
+    @property
+    def watched(self) -> dict[str, Any]:
+        """Progress and cancellation, as every workflow takes them."""
+        return {"progress": self.progress, "cancellation": self.cancellation}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """A command and its options."""
+
+    name: str
+    help: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Session], int]
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    _dataset(parser)
+    _out(parser)
+    parser.add_argument(
+        "--budget", default="standard", help="time for everything: 5min, 2h, ...; default: nnU-Net's own"
+    )
+    parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
+    parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
+    _planning(parser)
+    _workers(parser)
+
+
+def _run(session: Session) -> int:
+    from delineate.workflows.presets import preset_named
+    from delineate.workflows.run_dataset import RunSettings, run_dataset
+
+    options = session.options
+    settings = RunSettings(
+        budget_seconds=read_budget(options.budget),
+        folds=_folds(options.fold),
+        preset=preset_named(options.preset),
+        device=options.device,
+        memory_bytes=read_memory(options.memory) if options.memory else None,
+        workers=options.jobs,
+        repairs=frozenset(options.repair),
+        mirroring=not options.no_mirroring,
+        command=session.command,
+    )
+    outcome = run_dataset(options.dataset, options.out, settings, **session.watched)
+    if outcome.test is not None:
+        _print_summary("held-out test cases", outcome.test)
+    _print_summary("validation cases (not trained on)", outcome.validation)
+    print(f"model   {outcome.folder.model}\nreport  {outcome.folder.report}\ntime    {spoken_seconds(outcome.seconds)}")
+    return 0
+
+
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    _dataset(parser)
+    _workers(parser)
+    parser.add_argument("--json", action="store_true", help="print the faults as JSON")
+
+
+def _verify(session: Session) -> int:
+    from delineate.workflows.verify_dataset import verify
+
+    options = session.options
+    dataset, verification = verify(
+        options.dataset, repairs=frozenset(options.repair), workers=options.jobs, **session.watched
+    )
+    if options.json:
+        print(json.dumps([fault.text() for fault in verification.faults], indent=1))
+    else:
+        for fault in verification.warnings:
+            print(fault.text())
+    verification.raise_if_faulty()
+    if not options.json:
+        print(f"{dataset.name}: {verification.cases} cases, {len(verification.warnings)} warnings, no errors")
+    return 0
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    _dataset(parser)
+    _out(parser)
+    parser.add_argument(
+        "--budget", default="standard", help="time for training a fold: 20min, 2h, ...; default: nnU-Net's"
+    )
+    _planning(parser)
+    _workers(parser)
+
+
+def _plan(session: Session) -> int:
+    from delineate.workflows.presets import preset_named
+    from delineate.workflows.run_dataset import RunSettings, plan_run
+
+    options = session.options
+    settings = RunSettings(
+        budget_seconds=read_budget(options.budget),
+        preset=preset_named(options.preset),
+        device=options.device,
+        memory_bytes=read_memory(options.memory) if options.memory else None,
+        workers=options.jobs,
+        repairs=frozenset(options.repair),
+    )
+    decision, words = plan_run(options.dataset, options.out, settings, **session.watched)
+    print("\n".join((*words, *decision.recipe.reasons)))
+    print(f"plan    {options.out / 'plans.json'}\nrecipe  {options.out / 'recipe.json'}")
+    return 0
+
+
+def _preprocess_options(parser: argparse.ArgumentParser) -> None:
+    _run_folder(parser)
+    _jobs(parser)
+
+
+def _preprocess(session: Session) -> int:
+    from delineate.workflows.resume_run import preprocess_run
+
+    count = preprocess_run(session.options.run_folder, workers=session.options.jobs, **session.watched)
+    print(f"{count} cases prepared; those that were ready are kept")
+    return 0
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    _run_folder(parser)
+    parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
+    parser.add_argument("--extend", metavar="TIME|STEPS", help="train a finished fold longer: 10min, or 2000 (steps)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    _jobs(parser)
+
+
+def _train(session: Session) -> int:
+    from delineate.workflows.resume_run import train_run
+
+    options = session.options
+    trained = train_run(
+        options.run_folder,
+        folds=_folds(options.fold),
+        extension=_extension(options.extend),
+        device=options.device,
+        workers=options.jobs,
+        **session.watched,
+    )
+    for name, fold in trained.folds.items():
+        print(f"fold {name}: {fold.steps} steps in {spoken_seconds(fold.seconds)}")
+    print(f"model   {options.run_folder / 'model'}")
+    return 0
+
+
+def _predict_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="model package: the folder `model` of a run, or a zip of it")
+    parser.add_argument("-i", "--input", type=Path, required=True, help="an image, or a folder of images")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the label maps")
+    parser.add_argument("--fold", nargs="+", metavar="K", help="folds to average; default: all of the model")
+    parser.add_argument("--no-mirroring", action="store_true", help="do not average over mirrored images: quicker")
+    parser.add_argument("--probabilities", action="store_true", help="also write probabilities (.npz)")
+    parser.add_argument("--overwrite", action="store_true", help="predict again what stands in the output folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+
+
+def _predict(session: Session) -> int:
+    from delineate.workflows.model import load_model
+    from delineate.workflows.segment_folder import find_images, segment_files
+
+    options = session.options
+    model = load_model(
+        options.model,
+        folds=options.fold,
+        device=options.device,
+        mirroring=not options.no_mirroring,
+        precision=options.precision,
+    )
+    cases = find_images(options.input, len(model.package.channel_names))
+    written = segment_files(
+        model,
+        cases,
+        options.out,
+        probabilities=options.probabilities,
+        overwrite=options.overwrite,
+        **session.watched,
+    )
+    print(f"{len(written)} label maps in {options.out}")
+    return 0
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("predictions", type=Path, help="folder of label maps named like the dataset's cases")
+    _dataset(parser)
+    _out(parser)
+
+
+def _evaluate(session: Session) -> int:
+    from delineate.workflows.evaluate_predictions import evaluate_folder
+
+    options = session.options
+    summary = evaluate_folder(
+        options.predictions,
+        options.dataset,
+        options.out,
+        repairs=frozenset(options.repair),
+        command=session.command,
+        **session.watched,
+    )
+    _print_summary("evaluated cases", summary)
+    print(f"report  {options.out / 'report.html'}")
+    return 0
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    _run_folder(parser)
+    parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+
+
+def _report(session: Session) -> int:
+    from delineate.workflows.resume_run import report_run
+
+    options = session.options
+    conclusion = report_run(
+        options.run_folder, device=options.device, mirroring=not options.no_mirroring, **session.watched
+    )
+    if conclusion.test is not None:
+        _print_summary("held-out test cases", conclusion.test)
+    _print_summary("validation cases (not trained on)", conclusion.validation)
+    print(f"report  {options.run_folder / 'report.html'}")
+    return 0
+
+
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _doctor(session: Session) -> int:
+    from delineate.workflows.inspect_machine import inspect_machine
+
+    facts = inspect_machine(session.options.device)
+    if session.options.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        width = max(len(name) for name in facts)
+        print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+    return 0
+
+
+def _phantoms_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="where the dataset is written")
+    parser.add_argument("--cases", type=int, default=24, help="training cases; default 24")
+    parser.add_argument("--held-out", type=int, default=6, help="test cases with references; default 6")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="multiplies the voxel size; 0.5: eight times the voxels"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def _phantoms(session: Session) -> int:
+    from delineate.workflows.write_phantoms import write_phantoms
+
+    options = session.options
+    dataset = write_phantoms(
+        options.folder,
+        cases=options.cases,
+        held_out=options.held_out,
+        scale=options.scale,
+        seed=options.seed,
+        progress=session.progress,
+    )
+    print(f"{len(dataset.training)} training and {len(dataset.testing)} test phantoms in {options.folder}")
+    return 0
+
+
+COMMANDS = (
+    Command(name="run", help="all of it: verify, plan, train, predict, report", declare=_run_options, run=_run),
+    Command(name="verify", help="look at every file and tell all faults", declare=_verify_options, run=_verify),
+    Command(name="plan", help="decide what to train, and say why", declare=_plan_options, run=_plan),
+    Command(name="preprocess", help="prepare the cases of a plan", declare=_preprocess_options, run=_preprocess),
+    Command(name="train", help="train folds of a plan; resume; extend", declare=_train_options, run=_train),
+    Command(name="predict", help="segment images with a trained model", declare=_predict_options, run=_predict),
+    Command(name="evaluate", help="score label maps against references", declare=_evaluate_options, run=_evaluate),
+    Command(name="report", help="score a trained run and write its report again", declare=_report_options, run=_report),
+    Command(name="doctor", help="say what this machine can do", declare=_doctor_options, run=_doctor),
+    Command(
+        name="phantoms", help="write a dataset of phantoms to try things on", declare=_phantoms_options, run=_phantoms
+    ),
+)
+
+
+def _dataset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", type=Path, help="folder of scans with masks: nnU-Net raw, Decathlon, or pairs")
+    parser.add_argument(
+        "--repair", action="append", default=[], metavar="NAME", help="apply a repair that `verify` names; repeatable"
+    )
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for everything that is written")
+
+
+def _run_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder that `plan` or `run` wrote")
+
+
+def _planning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="default", choices=PRESETS, help="nnU-Net planner; default: default")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="memory that training may use, such as 8GB; default: what is free"
+    )
+
+
+def _workers(parser: argparse.ArgumentParser) -> None:
+    _jobs(parser)
+
+
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=_cores(), help="cases worked on at a time; default: the cores"
+    )
+
+
+def _cores() -> int:
+    import os
+
+    return os.cpu_count() or 1
+
+
+def _folds(words: list[str]) -> tuple[str, ...]:
+    folds = tuple(str(k) for k in range(5)) if words == ["5fold"] else tuple(words)
+    wrong = [fold for fold in folds if not (fold.isdigit() or fold == "all")]
+    if wrong or len(set(folds)) != len(folds):
+        raise UsageError(f"--fold takes different numbers from 0, 'all' or '5fold'; got {' '.join(words)}.")
+    return folds
+
+
+def _extension(text: str | None) -> Any:
+    if text is None:
+        return None
+    from delineate.workflows.resume_run import Extension
+
+    if text.isdigit():
+        return Extension(iterations=int(text))
+    seconds = read_budget(text)
+    if seconds is None:
+        raise UsageError("--extend takes a time such as 10min, or a number of steps.")
+    return Extension(seconds=seconds)
+
+
+def _print_summary(what: str, summary: Summary) -> None:
+    if not summary.structures:
+        raise DatasetError(f"No case could be scored among the {what}.")
+    width = max(len(s.name) for s in summary.structures)
+    print(f"\nmean Dice {summary.foreground_dice:.4f} over {summary.n_cases} {what}")
+    for structure in summary.structures:
+        print(f"  {structure.name:<{width}}  {structure.dice.mean:.4f}")

@@ -1,0 +1,84 @@
+"""The command ``delineate``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from delineate import __version__
+from delineate.cli.commands import COMMANDS, Session
+from delineate.cli.live_progress import progress_for
+from delineate.errors import DelineateError
+from delineate.execution import Cancellation
+
+DESCRIPTION = "From annotated medical images to contours that a clinician has approved."
+EPILOG = """exit codes: 0 done, 1 fault of the program, 2 wrong use, 3 the data cannot be used, 4 some cases failed,
+5 model missing or damaged, 6 device, memory or disk do not suffice, 130 interrupted (run the same command to go on)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    cancellation = Cancellation()
+    command = " ".join(["delineate", *(arguments if arguments is not None else sys.argv[1:])])
+    progress = progress_for(sys.stderr, disabled=options.plain_progress)
+    session = Session(options=options, progress=progress, cancellation=cancellation, command=command)
+    try:
+        with _interruptible(cancellation):
+            return int(options.run(session))
+    except DelineateError as error:
+        if options.verbose:
+            logging.getLogger(__name__).error("cause", exc_info=error)
+        print(f"\ndelineate {options.command}: {error.diagnostics()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ndelineate: stopped at once; run the same command to go on from the last saved state.", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(
+        prog="delineate", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"delineate {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.help, description=command.help)
+        sub.add_argument("--verbose", action="store_true", help="also print the cause of an error and debug messages")
+        sub.add_argument("--plain-progress", action="store_true", help="progress as plain lines, not a live line")
+        command.declare(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+@contextmanager
+def _interruptible(cancellation: Cancellation) -> Iterator[None]:
+    """Let the first Ctrl-C ask the work to stop at a safe point, and the second stop it at once."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if cancellation.requested:
+            raise KeyboardInterrupt
+        print("\nstopping at the next safe point; press Ctrl-C again to stop at once", file=sys.stderr)
+        cancellation.request()
+
+    try:
+        earlier = signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,433 @@
+"""A trained model as a folder, or as a zip of that folder: one JSON with everything that is known, and weights.
+
+    model.json              plan, configuration, recipe, labels, channels, facts of the training, hashes of the weights
+    fold_0.safetensors      the weights of one fold; as many files as there are folds
+
+Nothing in a package is ever executed: weights are safetensors, which hold numbers only, and any other file that lies
+there (a pickle, a script) is left alone. Every file of weights is compared with its SHA-256 before it is used. A zip is
+read in memory; nothing of it is unpacked to the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import math
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+
+from delineate.case.labels import LabelScheme
+from delineate.errors import InputError, ModelError, PlanError, UnsafeModelError, UsageError
+from delineate.execution.atomic import atomic_path
+from delineate.formats.nnunet.dataset_json import dataset_json, scheme_from_json
+from delineate.formats.nnunet.json_node import Node
+from delineate.formats.nnunet.plans_json import (
+    configuration_from_json,
+    configuration_to_json,
+    plan_from_json,
+    plan_to_json,
+)
+from delineate.formats.recipe_json import recipe_from_json, recipe_to_json
+from delineate.planning.plan import Configuration, Plan
+from delineate.planning.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "delineate-model"
+FORMAT_VERSION = 1
+DOCUMENT = "model.json"
+UNSAVED = "not saved"
+
+LARGEST_DOCUMENT = 64 * 2**20
+"""Bytes; a `model.json` has some tens of kilobytes."""
+LARGEST_INFLATION = 50
+"""How many times larger than in the zip a file may become; weights hardly shrink at all."""
+
+_FOLD = re.compile(r"[A-Za-z0-9_-]+")
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+"""Equal packages give equal zips."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ModelPackage:
+    """A trained model: values only; the networks are built elsewhere."""
+
+    name: str
+    """What the model is called: the data set, usually."""
+    software: str
+    """Program and version that trained it."""
+    plan: Plan
+    configuration: Configuration
+    """The one that was trained; in full, because a budget may have changed it against the plan's."""
+    recipe: Recipe
+    scheme: LabelScheme
+    channel_names: tuple[str, ...]
+    file_ending: str
+    """Of the training images, with the dot; predictions get the same."""
+    mirror_axes: tuple[int, ...] = ()
+    """Patch axes that may be flipped in prediction."""
+    weights: Mapping[str, Mapping[str, Tensor]]
+    """Fold (``0`` ... ``4``, ``all``) -> parameter name -> tensor on the CPU."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is worth knowing of the training: numbers of cases, seconds, scores; plain JSON values."""
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    """Summary of the training data, to tell whether a new image resembles them; plain JSON values."""
+    licence: str = ""
+    """Under which terms the weights may be used; empty: not stated."""
+    identity: str = UNSAVED
+    """Name and SHA-256 of ``model.json``, which holds the hashes of the weights; set by writing and reading."""
+
+
+def write_package(target: Path, package: ModelPackage) -> ModelPackage:
+    """Write a package as a folder, or as one file if ``target`` ends in ``.zip``; whole or not at all.
+
+    An older package of that name is replaced.
+
+    Returns
+    -------
+    ModelPackage
+        The same package with its identity.
+
+    Raises
+    ------
+    UsageError
+        If the target exists and is no model package, there is no fold, or a fold's name cannot be a file name.
+    ResourceError
+        If the folder cannot be written or the disk is full.
+    """
+    _check_writable(target, package)
+    with atomic_path(target) as temporary:
+        if target.suffix == ".zip":
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+                document = _write_files(package, lambda name, data: _put(archive, name, data))
+        else:
+            temporary.mkdir()
+            document = _write_files(package, lambda name, data: _store(temporary / name, data))
+            _make_room(target)
+    return replace(package, identity=_identity(package.name, document))
+
+
+def read_package(path: Path, *, folds: Sequence[str] | None = None) -> ModelPackage:
+    """Read a package from a folder or a zip.
+
+    Parameters
+    ----------
+    path
+        Folder with ``model.json``, or a zip that holds these files, at its top or in one folder.
+    folds
+        Which folds' weights to read; None: all.
+
+    Raises
+    ------
+    ModelError
+        If the package is missing, incomplete, damaged, of another version, or lacks a fold.
+    UnsafeModelError
+        If a zip holds links or names that lead out of it.
+    """
+    with _opened(path) as source:
+        raw = source.read(DOCUMENT, LARGEST_DOCUMENT)
+        node = _checked_document(path, raw)
+        try:
+            hashes = _hashes(node)
+            chosen = _chosen(path, hashes, folds)
+            values = _values(node)
+        except (PlanError, InputError) as error:
+            raise ModelError(f"The model {path} cannot be used: {error}") from error
+        _warn_of_surplus(path, source.names(), hashes)
+        weights = {fold: _read_weights(path, source, fold, hashes[fold]) for fold in chosen}
+    return ModelPackage(**values, weights=weights, identity=_identity(values["name"], raw))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Hash:
+    sha256: str
+    size: int
+
+
+def _file_name(fold: str) -> str:
+    return f"fold_{fold}.safetensors"
+
+
+def _identity(name: str, document: bytes) -> str:
+    return f"{name} sha256:{hashlib.sha256(document).hexdigest()}"
+
+
+# --- writing
+
+
+def _check_writable(target: Path, package: ModelPackage) -> None:
+    if not package.weights:
+        raise UsageError(f"A model package needs the weights of at least one fold; '{package.name}' has none.")
+    wrong = [fold for fold in package.weights if not _FOLD.fullmatch(fold)]
+    if wrong:
+        raise UsageError(f"Folds are named by letters, digits, '-' and '_'; got {wrong}.")
+    if target.is_dir() and any(target.iterdir()) and not (target / DOCUMENT).is_file():
+        raise UsageError(f"{target} holds other files and no model; choose a new folder for the model.")
+
+
+def _write_files(package: ModelPackage, put: Callable[[str, bytes], None]) -> bytes:
+    """Write the weights one fold after the other, then the document; return the document."""
+    from safetensors.torch import save
+
+    hashes = {}
+    for fold, weights in package.weights.items():
+        data = save({name: _detached(tensor) for name, tensor in weights.items()})
+        put(_file_name(fold), data)
+        hashes[fold] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    document = json.dumps({**_document(package), "weights": hashes}, indent=2, allow_nan=False).encode()
+    put(DOCUMENT, document)
+    return document
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    """Return a copy of its own memory: tensors may share theirs, files cannot."""
+    import torch
+
+    return torch.as_tensor(tensor).detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _document(package: ModelPackage) -> dict[str, Any]:
+    cases = package.facts.get("training_cases", 0)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": package.name,
+        "software": package.software,
+        "licence": package.licence,
+        "mirror_axes": list(package.mirror_axes),
+        "dataset": dataset_json(
+            channel_names=package.channel_names,
+            scheme=package.scheme,
+            training_cases=cases,
+            file_ending=package.file_ending,
+        ),
+        "plan": plan_to_json(package.plan),
+        "configuration": {"name": package.configuration.name, **configuration_to_json(package.configuration)},
+        "recipe": recipe_to_json(package.recipe),
+        "facts": _plain(package.facts),
+        "fingerprint": _plain(package.fingerprint),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: keys as text, numpy numbers as numbers, what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _store(file: Path, data: bytes) -> None:
+    file.write_bytes(data)
+
+
+def _put(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
+
+
+def _make_room(target: Path) -> None:
+    """Move an older package out of the way; it goes only now that the new one is complete beside it."""
+    if target.is_dir():
+        retired = Path(tempfile.mkdtemp(prefix=".replaced-", dir=target.parent))
+        target.replace(retired / target.name)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+# --- reading
+
+
+class _Source(Protocol):
+    def names(self) -> list[str]: ...
+
+    def read(self, name: str, limit: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    root: Path
+
+    def names(self) -> list[str]:
+        return sorted(entry.name for entry in self.root.iterdir())
+
+    def read(self, name: str, limit: int) -> bytes:
+        file = self.root / name
+        if not file.is_file():
+            raise _missing(self.root, name, self.names())
+        size = file.stat().st_size
+        if size > limit:
+            raise ModelError(f"{file} has {size} bytes, more than the {limit} that can be right. The model is damaged.")
+        return file.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class _Zip:
+    path: Path
+    archive: zipfile.ZipFile
+    prefix: str
+
+    def names(self) -> list[str]:
+        files = [i.filename for i in self.archive.infolist() if not i.is_dir()]
+        return sorted(name.removeprefix(self.prefix) for name in files)
+
+    def read(self, name: str, limit: int) -> bytes:
+        try:
+            info = self.archive.getinfo(self.prefix + name)
+        except KeyError as error:
+            raise _missing(self.path, name, self.names()) from error
+        if info.file_size > limit or info.file_size > LARGEST_INFLATION * max(info.compress_size, 1024):
+            raise ModelError(
+                f"{self.path}: {name} would become {info.file_size} bytes, which cannot be right. The model is refused."
+            )
+        return self.archive.read(info)
+
+
+def _missing(path: Path, name: str, found: Sequence[str]) -> ModelError:
+    if name == DOCUMENT and "plans.json" in found:
+        return ModelError(
+            f"{path} has no {DOCUMENT}: it is a folder of nnU-Net, not a model package. Convert it first."
+        )
+    return ModelError(f"The model {path} is incomplete: {name} is missing. Copy or export the model again.")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Source]:
+    if path.is_dir():
+        yield _Folder(path)
+        return
+    if not path.is_file():
+        raise ModelError(f"There is no model at {path}. Give the folder that holds {DOCUMENT}, or a zip of it.")
+    try:
+        with zipfile.ZipFile(io.BytesIO() if path.stat().st_size == 0 else path) as archive:
+            _check_entries(path, archive.infolist())
+            yield _Zip(path, archive, _prefix(archive))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ModelError(
+            f"{path} is no readable zip of a model: {error}. It may be cut short or of another kind; copy it again."
+        ) from error
+
+
+def _check_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    names = [entry.filename for entry in entries]
+    for entry in entries:
+        parts = PurePosixPath(entry.filename)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in entry.filename or ":" in entry.filename:
+            raise UnsafeModelError(f"{path} holds a file whose name leads out of it, '{entry.filename}'. Refused.")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise UnsafeModelError(f"{path} holds a link, '{entry.filename}', instead of a file. It is refused.")
+        if entry.flag_bits & 0x1:
+            raise ModelError(f"{path} is encrypted. Unpack it with its password and give the folder.")
+    if len(set(names)) != len(names):
+        raise UnsafeModelError(f"{path} holds several files of one name. It is refused.")
+
+
+def _prefix(archive: zipfile.ZipFile) -> str:
+    """Return the folder inside the zip in which the model lies, with its slash; empty if at the top."""
+    found = [PurePosixPath(name) for name in archive.namelist() if PurePosixPath(name).name == DOCUMENT]
+    shallow = sorted({len(p.parts) for p in found})
+    if shallow == [2] and len(found) == 1:
+        return f"{found[0].parent}/"
+    return ""
+
+
+def _checked_document(path: Path, raw: bytes) -> Node:
+    try:
+        node = Node(value=json.loads(raw), source=DOCUMENT)
+        kind, version = node.child("format").text(), node.child("format_version").integer()
+    except (ValueError, PlanError, RecursionError) as error:
+        raise ModelError(
+            f"{path}: {DOCUMENT} is not the description of a model: {error}. It may be cut short; copy the model again."
+        ) from error
+    if kind != FORMAT or version != FORMAT_VERSION:
+        raise ModelError(
+            f"{path} has the format '{kind}' {version}; this version reads '{FORMAT}' {FORMAT_VERSION}. "
+            "Use the version of Delineate that wrote it, or a newer one."
+        )
+    return node
+
+
+def _values(node: Node) -> dict[str, Any]:
+    """Return the fields of a package but for weights and identity."""
+    dataset, configuration = node.child("dataset"), node.child("configuration")
+    channels = dataset.child("channel_names")
+    name = configuration.child("name").text()
+    return {
+        "name": node.child("name").text(),
+        "software": node.child("software").text(),
+        "licence": node.child("licence").text(),
+        "mirror_axes": node.child("mirror_axes").integers(),
+        "channel_names": tuple(channels.child(key).text() for key in sorted(channels.keys(), key=int)),
+        "scheme": scheme_from_json(dataset.value, source=DOCUMENT),
+        "file_ending": dataset.child("file_ending").text(),
+        "plan": plan_from_json(_object(node, "plan"), source=DOCUMENT),
+        "configuration": configuration_from_json(name, configuration.value, source=DOCUMENT),
+        "recipe": recipe_from_json(_object(node, "recipe"), source=DOCUMENT),
+        "facts": _object(node, "facts"),
+        "fingerprint": _object(node, "fingerprint"),
+    }
+
+
+def _object(node: Node, key: str) -> dict[str, Any]:
+    found = node.child(key)
+    return {name: found.value[name] for name in found.keys()}
+
+
+def _hashes(node: Node) -> dict[str, _Hash]:
+    entries = node.child("weights")
+    hashes = {}
+    for fold in entries.keys():
+        if not _FOLD.fullmatch(fold):
+            raise entries.wrong(f"'{fold}' cannot be the name of a fold")
+        entry = entries.child(fold)
+        hashes[fold] = _Hash(sha256=entry.child("sha256").text(), size=entry.child("bytes").integer())
+    return hashes
+
+
+def _chosen(path: Path, hashes: Mapping[str, _Hash], folds: Sequence[str] | None) -> tuple[str, ...]:
+    chosen = tuple(hashes) if folds is None else tuple(folds)
+    lacking = [fold for fold in chosen if fold not in hashes]
+    if lacking or not chosen:
+        raise ModelError(f"The model {path} has the folds {', '.join(hashes)}; asked for was {', '.join(lacking)}.")
+    return chosen
+
+
+def _warn_of_surplus(path: Path, names: Sequence[str], hashes: Mapping[str, _Hash]) -> None:
+    own = {DOCUMENT, *(_file_name(fold) for fold in hashes)}
+    surplus = [name for name in names if name not in own]
+    if surplus:
+        logger.warning("The model %s holds other files, which are not opened: %s", path, ", ".join(surplus))
+
+
+def _read_weights(path: Path, source: _Source, fold: str, expected: _Hash) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    name = _file_name(fold)
+    data = source.read(name, expected.size)
+    if len(data) < expected.size:
+        raise ModelError(
+            f"{path}: {name} is cut short: {len(data)} of {expected.size} bytes are there. Copy the model again."
+        )
+    if hashlib.sha256(data).hexdigest() != expected.sha256:
+        raise ModelError(f"{path}: {name} is not the file that {DOCUMENT} describes (SHA-256). Copy the model again.")
+    try:
+        weights: dict[str, Tensor] = load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: {name} holds no weights in safetensors format: {error}.") from error
+    return weights

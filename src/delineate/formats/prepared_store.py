@@ -1,0 +1,407 @@
+"""The folder of prepared cases, which nnU-Net can train from as well.
+
+Per case nnU-Net finds ``{id}.b2nd`` (intensities), ``{id}_seg.b2nd`` (labels) and ``{id}.pkl`` (properties). Delineate
+never unpickles: it reads ``delineate/{id}.npz`` (sampled voxels) and ``delineate/{id}.json`` (trace, settings, file
+sizes) instead. The JSON is written last; a case without it, or with files of another size than it says, is not there.
+The side files stand in a folder of their own, because nnU-Net refuses folders with files of several endings.
+
+References
+----------
+nnU-Net 2.8.1: ``training/dataloading/nnunet_dataset.py`` for codec, blocks, chunks and the names of the properties.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle  # only written, for nnU-Net; never read
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from delineate.case.prepared import Prepared, Trace
+from delineate.errors import ImageReadError, ResourceError, UsageError
+from delineate.execution.atomic import atomic_path
+
+SIDE_FOLDER = "delineate"
+FORMAT_VERSION = 1
+CODEC = blosc2.Codec.LZ4HC
+COMPRESSION_LEVEL = 5
+MOST_BLOCK_BYTES = 128 * 1024
+"""Blocks are what one read decompresses at least (nnU-Net)."""
+MOST_CHUNK_BYTES = 6 * 1024**2
+"""Chunks are what lies together in the file (nnU-Net)."""
+CHUNK_TO_PATCH = 1.5
+"""Chunks reach at most this multiple of the patch along an axis (nnU-Net)."""
+
+Shape4 = tuple[int, int, int, int]
+
+
+class StoredArray:
+    """An array in a file; slicing reads and decompresses only the blocks that are touched.
+
+    Parameters
+    ----------
+    path
+        A ``.b2nd`` file of a (channel, z, y, x) array.
+    first_channel
+        Drop the channel axis and show channel 0 only: (z, y, x).
+
+    Raises
+    ------
+    ImageReadError
+        If the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path, *, first_channel: bool = False) -> None:
+        self._path = path
+        self._prefix: tuple[int, ...] = (0,) if first_channel else ()
+        try:
+            self._file = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **_mapped())
+        except (RuntimeError, OSError, ValueError) as error:
+            raise _damaged(path) from error
+        self.shape: tuple[int, ...] = tuple(self._file.shape[len(self._prefix) :])
+        self.dtype: np.dtype[Any] = self._file.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read the part that slices or integers name; a numpy array.
+
+        Raises
+        ------
+        ImageReadError
+            If the part cannot be decompressed.
+        """
+        try:
+            return np.asarray(self._file[(*self._prefix, *(key if isinstance(key, tuple) else (key,)))])
+        except RuntimeError as error:
+            raise _damaged(self._path) from error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read the whole array."""
+        return np.asarray(self[...], dtype=dtype)
+
+
+def _mapped() -> dict[str, str]:
+    # memory maps of blosc2 do not work on Windows
+    return {} if os.name == "nt" else {"mmap_mode": "r"}
+
+
+def _damaged(path: Path) -> ImageReadError:
+    state = "is damaged or incomplete" if path.exists() else "is missing"
+    return ImageReadError(f"The prepared file {path} {state}. Delete the case's files there and prepare it again.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: `locations` is cached
+class StoredCase:
+    """A prepared case on disk; arrays are read when sliced.
+
+    Attributes
+    ----------
+    array
+        (channel, z, y, x) float32.
+    labels
+        (z, y, x) int16, -1 outside the body.
+    trace
+        The way back to the image's grid.
+    location_labels
+        The label values that each key of ``locations`` stands for.
+    """
+
+    case_id: str
+    array: StoredArray
+    labels: StoredArray
+    trace: Trace
+    location_labels: Mapping[int, tuple[int, ...]]
+    side_file: Path
+
+    @cached_property
+    def locations(self) -> dict[int, NDArray[np.int32]]:
+        """Sampled voxels per structure: key -> (n, 3) int32 indices (z, y, x); read at the first use."""
+        return _read_locations(self.side_file, self.trace.prepared_shape)
+
+    def load(self) -> Prepared:
+        """Read everything into memory."""
+        return Prepared(
+            array=self.array[...],
+            labels=self.labels[...],
+            trace=self.trace,
+            locations=self.locations,
+            location_labels=self.location_labels,
+        )
+
+
+class PreparedStore:
+    """A folder of prepared cases of one configuration.
+
+    Parameters
+    ----------
+    folder
+        Made at the first write.
+    settings
+        What the preparation depends on, in any spelling, for instance a hash
+        (:func:`delineate.preprocessing.preparation_key`). A case written under other settings counts as not there.
+        Empty: take every case.
+    patch_size
+        The patches that will be read, 2 or 3 axes; the file's blocks follow it. None: whole volumes.
+    """
+
+    def __init__(self, folder: Path, *, settings: str = "", patch_size: tuple[int, ...] | None = None) -> None:
+        self.folder = Path(folder)
+        self._settings = settings
+        self._patch_size = patch_size
+
+    def write(self, case_id: str, prepared: Prepared) -> None:
+        """Write one case; it appears whole or not at all, and replaces an older one.
+
+        Raises
+        ------
+        UsageError
+            If the case has no labels: there is nothing to train from.
+        ResourceError
+            If the folder cannot be written or the disk is full.
+        """
+        if prepared.labels is None:
+            raise UsageError(f"Only cases with labels are stored for training; case {case_id} has none.")
+        with atomic_path(self._side(case_id, ".json")) as record:
+            # inside the block, so that a full disk is explained; the record is renamed last, when the block ends
+            self._side(case_id, ".json").unlink(missing_ok=True)
+            sizes = self._write_files(case_id, prepared)
+            record.write_text(json.dumps(self._record(case_id, prepared, sizes)), encoding="utf-8")
+
+    def has(self, case_id: str) -> bool:
+        """Say whether the case is there, complete, and prepared under the store's settings."""
+        record = self._read_record(case_id)
+        if record is None or (self._settings and record.get("settings") != self._settings):
+            return False
+        return all(_size(self.folder / name) == size for name, size in record["files"].items())
+
+    def case_ids(self) -> tuple[str, ...]:
+        """Return the ids of all complete cases of the store's settings, sorted."""
+        found = (path.name.removesuffix(".json") for path in (self.folder / SIDE_FOLDER).glob("*.json"))
+        return tuple(sorted(case_id for case_id in found if self.has(case_id)))
+
+    def open(self, case_id: str) -> StoredCase:
+        """Open one case for reading patches.
+
+        Raises
+        ------
+        ImageReadError
+            If the case is missing, incomplete or damaged.
+        """
+        record = self._read_record(case_id)
+        if record is None:
+            raise _damaged(self._side(case_id, ".json"))
+        for name, size in record["files"].items():
+            if _size(self.folder / name) != size:
+                raise _damaged(self.folder / name)
+        return StoredCase(
+            case_id=case_id,
+            array=StoredArray(self.folder / f"{case_id}.b2nd"),
+            labels=StoredArray(self.folder / f"{case_id}_seg.b2nd", first_channel=True),
+            trace=Trace.from_json(record["trace"]),
+            location_labels={int(key): tuple(values) for key, values in record["location_labels"].items()},
+            side_file=self._side(case_id, ".npz"),
+        )
+
+    def _side(self, case_id: str, ending: str) -> Path:
+        return self.folder / SIDE_FOLDER / f"{case_id}{ending}"
+
+    def _write_files(self, case_id: str, prepared: Prepared) -> dict[str, int]:
+        """Write all files but the record under temporary names, then rename them; return their sizes in bytes."""
+        part = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
+        try:
+            labels = np.ascontiguousarray(prepared.labels, np.int16)[None]
+            _write_array(part / f"{case_id}.b2nd", np.ascontiguousarray(prepared.array, np.float32), self._patch_size)
+            _write_array(part / f"{case_id}_seg.b2nd", labels, self._patch_size)
+            (part / f"{case_id}.pkl").write_bytes(pickle.dumps(_nnunet_properties(prepared)))
+            _write_locations(part / f"{case_id}.npz", prepared)
+            sizes = {}
+            for path in sorted(part.iterdir()):
+                name = f"{SIDE_FOLDER}/{path.name}" if path.suffix == ".npz" else path.name
+                sizes[name] = path.stat().st_size
+                path.replace(self.folder / name)
+            return sizes
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _record(self, case_id: str, prepared: Prepared, sizes: Mapping[str, int]) -> dict[str, Any]:
+        return {
+            "version": FORMAT_VERSION,
+            "case_id": case_id,
+            "settings": self._settings,
+            "files": dict(sizes),
+            "trace": prepared.trace.to_json(),
+            "location_labels": {str(key): list(values) for key, values in prepared.location_labels.items()},
+        }
+
+    def _read_record(self, case_id: str) -> dict[str, Any] | None:
+        try:
+            record = json.loads(self._side(case_id, ".json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        complete = isinstance(record, dict) and record.get("version") == FORMAT_VERSION and "files" in record
+        return record if complete else None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
+
+
+def _write_locations(path: Path, prepared: Prepared) -> None:
+    """Write the sampled voxels as flat indices, all structures in a row: a few arrays instead of hundreds."""
+    keys = list(prepared.locations)
+    shape = prepared.trace.prepared_shape
+    flat = [np.ravel_multi_index(tuple(prepared.locations[key].T), shape) for key in keys]
+    counts = np.array([part.size for part in flat], np.int64)
+    kind = np.uint32 if math.prod(shape) <= np.iinfo(np.uint32).max else np.uint64
+    np.savez(
+        path, keys=np.array(keys, np.int64), counts=counts, flat=np.concatenate([*flat, np.empty(0, int)]).astype(kind)
+    )
+
+
+def _read_locations(path: Path, shape: tuple[int, ...]) -> dict[int, NDArray[np.int32]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            keys, counts, flat = stored["keys"], stored["counts"], stored["flat"].astype(np.int64)
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path) from error
+    indices = np.stack(np.unravel_index(flat, shape), axis=1).astype(np.int32)
+    parts = np.split(indices, np.cumsum(counts)[:-1]) if keys.size else []
+    return {int(key): part for key, part in zip(keys, parts, strict=True)}
+
+
+def _write_array(path: Path, array: NDArray[Any], patch_size: tuple[int, ...] | None) -> None:
+    patch = patch_size if patch_size is not None else array.shape[1:]
+    blocks, chunks = block_shapes(array.shape, patch, array.itemsize)
+    parameters = {
+        "codec": CODEC,
+        "clevel": COMPRESSION_LEVEL,
+        "filters": [_better_filter(array, blocks)],
+        "nthreads": 1,
+    }
+    try:
+        blosc2.asarray(array, urlpath=str(path), chunks=chunks, blocks=blocks, cparams=parameters)
+    except RuntimeError as error:
+        raise ResourceError(
+            f"Could not write {path.name} ({error}). Is the disk full? Free space and run again."
+        ) from error
+
+
+def _better_filter(array: NDArray[Any], blocks: Shape4) -> Any:
+    """Return the byte filter that makes the middle block smaller: shuffling suits interpolated values."""
+    middle = tuple(
+        slice((size - part) // 2, (size - part) // 2 + part) for size, part in zip(array.shape, blocks, strict=True)
+    )
+    sample = np.ascontiguousarray(array[middle])
+    sizes = {
+        kind: len(
+            blosc2.compress2(
+                sample, codec=blosc2.Codec.LZ4, clevel=5, filters=[kind], typesize=sample.itemsize, nthreads=1
+            )
+        )
+        for kind in (blosc2.Filter.NOFILTER, blosc2.Filter.SHUFFLE)
+    }
+    return min(sizes, key=lambda kind: sizes[kind])
+
+
+def block_shapes(shape: tuple[int, ...], patch_size: tuple[int, ...], itemsize: int) -> tuple[Shape4, Shape4]:
+    """Return nnU-Net's block and chunk shapes of a stored array.
+
+    A block starts as the patch rounded up to powers of two and is halved along the axis that covers most of its target
+    until it fits :data:`MOST_BLOCK_BYTES`. A chunk grows from it block by block along the axis that covers least, up to
+    1.5 patches and :data:`MOST_CHUNK_BYTES`; axes on which the patch is one voxel thin do not grow.
+
+    Parameters
+    ----------
+    shape
+        (channel, z, y, x) of the array.
+    patch_size
+        (z, y, x) or (y, x).
+    itemsize
+        Bytes per voxel.
+    """
+    image = tuple(int(size) for size in shape[1:])
+    patch = (1, *patch_size) if len(patch_size) == 2 else tuple(patch_size)
+    target = tuple(
+        max(1, min(size, math.floor(CHUNK_TO_PATCH * edge))) for size, edge in zip(image, patch, strict=True)
+    )
+    block = [min(_power_of_two_above(edge), size) for edge, size in zip(patch, image, strict=True)]
+    while math.prod(block) * itemsize > MOST_BLOCK_BYTES:
+        axis = max((a for a in range(3) if block[a] > 1), key=lambda a: (block[a] / target[a], a))
+        block[axis] = max(1, _power_of_two_below(block[axis]))
+    growing = tuple(axis for axis in range(3) if patch[axis] > 1)
+    chunk = _grown(block, image, target, growing, itemsize)
+    return (1, block[0], block[1], block[2]), (1, chunk[0], chunk[1], chunk[2])
+
+
+def _grown(
+    block: list[int], image: tuple[int, ...], target: tuple[int, ...], growing: tuple[int, ...], itemsize: int
+) -> list[int]:
+    chunk = list(block)
+    while True:
+        candidates = []
+        for axis in growing:
+            larger = list(chunk)
+            larger[axis] = min(chunk[axis] + block[axis], target[axis])
+            size = math.prod(larger) * itemsize
+            if chunk[axis] < target[axis] and size <= MOST_CHUNK_BYTES:
+                candidates.append((chunk[axis] / target[axis], -image[axis], axis, larger))
+        if not candidates:
+            return chunk
+        chunk = min(candidates, key=lambda candidate: candidate[:3])[3]
+
+
+def _power_of_two_above(size: int) -> int:
+    return 1 << (size - 1).bit_length() if size > 1 else 1
+
+
+def _power_of_two_below(size: int) -> int:
+    return 1 << ((size - 1).bit_length() - 1) if size > 1 else 1
+
+
+def _nnunet_properties(prepared: Prepared) -> dict[str, Any]:
+    """Return the properties that nnU-Net keeps beside a case."""
+    trace = prepared.trace
+    original = [0.0] * len(trace.transpose)
+    for axis, spacing in zip(trace.transpose, trace.spacing_mm, strict=True):
+        original[axis] = spacing
+    properties: dict[str, Any] = {
+        "spacing": original,
+        "shape_before_cropping": trace.shape,
+        "bbox_used_for_cropping": [list(edge) for edge in trace.box],
+        "shape_after_cropping_and_before_resampling": trace.cropped_shape,
+        "class_locations": _nnunet_locations(prepared),
+    }
+    if not trace.is_plane:
+        grid = trace.grid
+        properties["sitk_stuff"] = {
+            "spacing": grid.spacing_mm[::-1],
+            "origin": grid.origin_mm,
+            # SimpleITK: row-major matrix whose columns are the directions of the x, y and z axis
+            "direction": tuple(float(v) for v in np.asarray(grid.direction)[::-1].T.ravel()),
+        }
+    return properties
+
+
+def _nnunet_locations(prepared: Prepared) -> dict[Any, Any]:
+    """Return nnU-Net's ``class_locations``: int or tuple of labels -> (n, 4), channel first, or an empty list."""
+    found: dict[Any, Any] = {}
+    for key, voxels in prepared.locations.items():
+        values = prepared.location_labels[key]
+        name = values[0] if len(values) == 1 else values
+        found[name] = np.pad(voxels.astype(np.int64), ((0, 0), (1, 0))) if len(voxels) else []
+    return found

@@ -1,0 +1,57 @@
+"""From a plan and a time to a recipe: candidates are measured on this machine, the best is written down with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from delineate.formats.recipe_json import read_recipe, write_recipe
+from delineate.planning.budget import decide
+from delineate.planning.machine import Machine, StepCost
+from delineate.planning.plan import Configuration
+from delineate.planning.recipe import Recipe
+from delineate.training.probe import measure_step
+from delineate.workflows.plan_dataset import PlannedDataset
+from delineate.workflows.run_folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What will be trained, and how."""
+
+    configuration: Configuration
+    recipe: Recipe
+    step_seconds: float | None = None
+    """What a training step was measured to cost; None if nothing was measured."""
+
+
+def decide_training(
+    planned: PlannedDataset, folder: RunFolder, machine: Machine, *, budget_seconds: float | None
+) -> Decision:
+    """Choose configuration and recipe for the time there is; an earlier decision in the folder stands.
+
+    Raises
+    ------
+    PlanError
+        If the budget is too short for anything of use.
+    ResourceError
+        If no candidate fits the memory.
+    """
+    if folder.recipe.exists():
+        configuration, recipe = read_recipe(folder.recipe)
+        return Decision(configuration=configuration, recipe=recipe)
+    costs: dict[str, StepCost] = {}
+
+    def measure(configuration: Configuration, recipe: Recipe) -> StepCost:
+        costs[configuration.name] = measure_step(
+            configuration,
+            recipe,
+            in_channels=len(planned.dataset.channel_names),
+            heads=planned.dataset.scheme.head_count,
+            device=machine.device,
+        )
+        return costs[configuration.name]
+
+    configuration, recipe = decide(planned.plan, planned.fingerprint, budget_seconds, machine, measure)
+    write_recipe(folder.recipe, configuration, recipe)
+    cost = costs.get(configuration.name)
+    return Decision(configuration=configuration, recipe=recipe, step_seconds=cost.seconds if cost else None)

@@ -1,0 +1,129 @@
+"""The Python interface: the same flows as the command line, for programs and notebooks.
+
+dataset = delineate.open_dataset("scans")
+run = delineate.plan(dataset, out="run", budget="20min")
+model = delineate.train(run)
+result = model.predict("new_scan.nii.gz")
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from delineate.execution import Cancellation, Progress
+from delineate.execution.quantities import read_budget
+from delineate.formats.datasets import Dataset, verified, verify_dataset
+from delineate.formats.datasets import open_dataset as open_folder
+from delineate.planning.presets import DEFAULT, Preset
+from delineate.training.machine import AUTO, find_machine
+from delineate.workflows.decide_training import decide_training
+from delineate.workflows.model import Model, assemble
+from delineate.workflows.plan_dataset import plan_dataset
+from delineate.workflows.prepare_dataset import prepare_run
+from delineate.workflows.run_folder import RunFolder
+from delineate.workflows.train_model import train_model
+from delineate.workflows.training_run import TrainingRun
+
+
+def open_dataset(folder: Path | str, *, repairs: Sequence[str] = (), verify: bool = True) -> Dataset:
+    """Open a folder of scans with masks: nnU-Net raw, Medical Segmentation Decathlon, or pairs of files.
+
+    Parameters
+    ----------
+    folder
+        The dataset's folder.
+    repairs
+        Names of repairs to apply while loading, as ``delineate verify`` suggests them.
+    verify
+        Look at every file first and raise all faults at once.
+
+    Raises
+    ------
+    DatasetError
+        If the folder is not understood, or has faults.
+    UsageError
+        If a repair is unknown.
+    """
+    dataset = open_folder(Path(folder), repairs=frozenset(repairs))
+    return verified(dataset, verify_dataset(dataset)) if verify else dataset
+
+
+def plan(
+    dataset: Dataset,
+    *,
+    out: Path | str | None = None,
+    budget: str | float | None = None,
+    device: str = AUTO,
+    memory_bytes: int | None = None,
+    preset: Preset = DEFAULT,
+    progress: Progress | None = None,
+) -> TrainingRun:
+    """Measure the dataset and the machine, and decide what to train and how.
+
+    Parameters
+    ----------
+    dataset
+        From :func:`open_dataset`.
+    out
+        The run's folder; None: a new temporary one.
+    budget
+        Time for training: seconds, or text such as ``"20min"``; None or ``"standard"``: nnU-Net's own schedule.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    memory_bytes
+        Memory that training may use; None: what is free.
+    preset
+        nnU-Net's default planner, or one of its residual-encoder presets.
+    progress
+        Where to tell how far it is.
+
+    Raises
+    ------
+    PlanError
+        If the budget is too short, or the dataset cannot be planned.
+    ResourceError
+        If the device does not exist, or nothing fits its memory.
+    """
+    folder = RunFolder(root=Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="delineate-")))
+    machine = find_machine(device, memory_bytes=memory_bytes)
+    planned = plan_dataset(dataset, folder, preset=preset, progress=progress)
+    seconds = read_budget(budget) if isinstance(budget, str) else budget
+    decision = decide_training(planned, folder, machine, budget_seconds=seconds)
+    return TrainingRun(planned=planned, decision=decision, folder=folder, machine=machine)
+
+
+def train(
+    run: TrainingRun,
+    *,
+    folds: Sequence[str] = ("0",),
+    workers: int = 1,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> Model:
+    """Prepare the cases, train the folds and return the model; goes on where an interrupted training stopped.
+
+    Parameters
+    ----------
+    run
+        From :func:`plan`; ``run.decision.recipe.reasons`` says why it is planned so.
+    folds
+        ``"0"`` to ``"4"``, or ``"all"`` to train on every case.
+    workers
+        Threads for preparing cases.
+    progress, cancellation
+        Where to tell how far it is, and who may stop it.
+
+    Raises
+    ------
+    TrainingError
+        If training diverged.
+    ResourceError
+        If memory or disk do not suffice.
+    Interrupted
+        If a stop was requested; the state is saved in the run's folder.
+    """
+    prepare_run(run, workers=workers, progress=progress, cancellation=cancellation)
+    trained = train_model(run, folds=folds, progress=progress, cancellation=cancellation)
+    return assemble(trained.package, run.machine)

@@ -1,0 +1,203 @@
+"""A trained model in memory: a package whose networks are built and ready to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delineate.case import Image, Result
+from delineate.errors import ModelError, UsageError
+from delineate.execution import Cancellation, Progress
+from delineate.formats.images import read_image
+from delineate.formats.model_package import ModelPackage, read_package
+from delineate.geometry.grid import Grid
+from delineate.inference import Ensemble, Tiling, make_ensemble
+from delineate.networks import build_network
+from delineate.planning.machine import Machine
+from delineate.training.machine import AUTO, find_machine
+from delineate.workflows.segment_case import segment_case
+
+SAMPLE_SEED = 0
+"""The weights are overwritten at once; any seed will do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Model:
+    """A trained model: everything that turns an image into a label map.
+
+    Made by :func:`load_model` or returned by training; predicting changes nothing in it.
+    """
+
+    package: ModelPackage
+    ensemble: Ensemble
+    tiling: Tiling
+    machine: Machine
+
+    def predict(
+        self,
+        image: Image | NDArray[Any] | Path | str | Sequence[Path | str],
+        *,
+        spacing_mm: tuple[float, ...] | None = None,
+        probabilities: bool = False,
+        case_id: str = "",
+        progress: Progress | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Result:
+        """Segment one image.
+
+        Parameters
+        ----------
+        image
+            An :class:`~delineate.case.Image`; a file or one file per channel; or an array (z, y, x), (y, x) or with a
+            leading channel axis, for which ``spacing_mm`` is needed.
+        spacing_mm
+            Voxel spacing of an array, in the order of its axes without the channel.
+        probabilities
+            Also return (head, *grid) float32 probabilities; needs memory for every head at full resolution.
+        case_id
+            For messages and the result.
+        progress, cancellation
+            Where to tell how far it is, and who may stop it.
+
+        Returns
+        -------
+        Result
+            A draft: label map on the image's own grid, and how it was made.
+
+        Raises
+        ------
+        UsageError
+            If an array comes without a fitting spacing.
+        InputError
+            If the image cannot be read or used.
+        PlanError
+            If the model was trained on another number of channels.
+        Interrupted
+            If a stop was requested.
+        """
+        return segment_case(
+            as_image(image, spacing_mm, channels=len(self.package.channel_names)),
+            self,
+            probabilities=probabilities,
+            case_id=case_id,
+            progress=progress,
+            cancellation=cancellation,
+        )
+
+    def only(self, fold: str) -> Model:
+        """Return the model of one fold: the one that has not seen this fold's validation cases.
+
+        Raises
+        ------
+        ModelError
+            If the model does not have the fold.
+        """
+        if fold not in self.package.weights:
+            raise ModelError(f"The model has the folds {', '.join(self.package.weights)}; asked for was '{fold}'.")
+        position = list(self.package.weights).index(fold)
+        return replace(
+            self,
+            package=replace(self.package, weights={fold: self.package.weights[fold]}),
+            ensemble=replace(self.ensemble, networks=(self.ensemble.networks[position],)),
+        )
+
+    def without_mirroring(self) -> Model:
+        """Return the same model without test-time mirroring: 2^axes times faster, usually a little less exact."""
+        return replace(self, tiling=replace(self.tiling, mirror_axes=()))
+
+
+def load_model(
+    path: Path | str,
+    *,
+    folds: Sequence[str] | None = None,
+    device: str = AUTO,
+    mirroring: bool = True,
+    precision: str = AUTO,
+) -> Model:
+    """Read a model package (folder or zip) and make its networks ready to predict.
+
+    Parameters
+    ----------
+    path
+        What training wrote: a folder with ``model.json``, or a zip of it.
+    folds
+        Which folds to average; None: all that the package has.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    mirroring
+        Average over mirrored images where the model was trained with mirroring.
+    precision
+        ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the device computes in it.
+
+    Raises
+    ------
+    ModelError
+        If the package is missing, damaged, unsafe, or lacks a fold.
+    ResourceError
+        If the device does not exist here.
+    """
+    machine = find_machine(device)
+    return assemble(read_package(Path(path), folds=folds), machine, mirroring=mirroring, precision=precision)
+
+
+def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True, precision: str = AUTO) -> Model:
+    """Build the networks of a package and return the model.
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit the architecture.
+    """
+    configuration = package.configuration
+    networks = []
+    for weights in package.weights.values():
+        network = build_network(
+            configuration.architecture,
+            in_channels=len(package.channel_names),
+            heads=package.scheme.head_count,
+            seed=SAMPLE_SEED,
+        )
+        load_weights(network, weights)
+        networks.append(network)
+    chosen = ("bfloat16" if machine.bfloat16 else "float32") if precision == AUTO else precision
+    tiling = Tiling(
+        patch_size=configuration.patch_size,
+        mirror_axes=package.mirror_axes if mirroring else (),
+        precision="bfloat16" if chosen == "bfloat16" else "float32",
+    )
+    ensemble = make_ensemble(networks, device=machine.device, precision=tiling.precision)
+    return Model(package=package, ensemble=ensemble, tiling=tiling, machine=machine)
+
+
+def as_image(
+    image: Image | NDArray[Any] | Path | str | Sequence[Path | str],
+    spacing_mm: tuple[float, ...] | None,
+    *,
+    channels: int,
+) -> Image:
+    """Return whatever a caller may call an image as an :class:`~delineate.case.Image`.
+
+    Raises
+    ------
+    UsageError
+        If an array comes without a fitting spacing.
+    """
+    if isinstance(image, Image):
+        return image
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image))
+    if not isinstance(image, np.ndarray):
+        return read_image([Path(file) for file in image])
+    if spacing_mm is None or image.ndim - len(spacing_mm) not in (0, 1):
+        raise UsageError(
+            f"An array of shape {image.shape} needs `spacing_mm` with one number per spatial axis; got {spacing_mm}."
+        )
+    array = image if image.ndim == len(spacing_mm) + 1 else image[None]
+    if array.shape[0] != channels:
+        raise UsageError(f"The model was trained on {channels} channel(s); the array has {array.shape[0]}.")
+    return Image(array=array, grid=Grid.regular(array.shape[1:], spacing_mm))

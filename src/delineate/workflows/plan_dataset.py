@@ -1,0 +1,156 @@
+"""From a dataset to a plan: every case is measured once, then the rules decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from delineate.errors import DatasetError, UsageError
+from delineate.execution import Cancellation, Progress, map_items
+from delineate.formats.datasets import CaseFiles, Dataset
+from delineate.formats.nnunet.fingerprint_json import read_fingerprint, write_fingerprint
+from delineate.formats.nnunet.plans_json import read_plan, write_plan
+from delineate.formats.nnunet.splits_json import read_splits, write_splits
+from delineate.planning.fingerprint import CaseMeasurement, Fingerprint, measure_case, pool, samples_per_case
+from delineate.planning.plan import Plan
+from delineate.planning.planner import DatasetFacts
+from delineate.planning.planner import plan_dataset as decide_plan
+from delineate.planning.presets import DEFAULT, Preset
+from delineate.planning.splits import FOLDS, Split, choose_split, make_splits
+from delineate.workflows.run_folder import RunFolder
+
+EVERY_CASE = "all"
+"""Name of the fold that trains on every case."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedDataset:
+    """A dataset and what was decided about it."""
+
+    dataset: Dataset
+    fingerprint: Fingerprint
+    plan: Plan
+    splits: tuple[Split, ...]
+
+
+def plan_dataset(
+    dataset: Dataset,
+    folder: RunFolder,
+    *,
+    preset: Preset = DEFAULT,
+    workers: int = 1,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> PlannedDataset:
+    """Measure a dataset, plan it and divide it into folds; write all three into the run's folder.
+
+    What already stands in the folder is read instead, so an interrupted run goes on and a plan edited by hand is used.
+
+    Raises
+    ------
+    DatasetError
+        If cases cannot be read; names all of them.
+    PlanError
+        If the dataset cannot be planned, or a file in the folder is damaged.
+    Interrupted
+        If a stop was requested.
+    """
+    if folder.fingerprint.exists():
+        fingerprint = read_fingerprint(folder.fingerprint)
+    else:
+        fingerprint = measure_dataset(dataset, workers=workers, progress=progress, cancellation=cancellation)
+        write_fingerprint(folder.fingerprint, fingerprint)
+    if folder.plan.exists():
+        plan = read_plan(folder.plan)
+    else:
+        plan = decide_plan(fingerprint, facts_of(dataset), preset)
+        write_plan(folder.plan, plan)
+    if folder.splits.exists():
+        splits = read_splits(folder.splits)
+    else:
+        splits = splits_of(dataset)
+        write_splits(folder.splits, splits)
+    return PlannedDataset(dataset=dataset, fingerprint=fingerprint, plan=plan, splits=splits)
+
+
+def measure_dataset(
+    dataset: Dataset,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> Fingerprint:
+    """Read every training case once and return the fingerprint.
+
+    Raises
+    ------
+    DatasetError
+        If cases cannot be read; names all of them.
+    Interrupted
+        If a stop was requested.
+    """
+    samples = samples_per_case(len(dataset.training))
+    outcomes = map_items(
+        partial(_measured, dataset, samples),
+        dataset.training,
+        what="fingerprint",
+        workers=workers,
+        backend="threads",
+        progress=progress,
+        cancellation=cancellation,
+    )
+    failures = [f"{o.item.case_id}: {o.error}" for o in outcomes if o.error is not None]
+    if failures:
+        raise DatasetError(f"{len(failures)} case(s) of {dataset.root} cannot be measured.", failures)
+    measurements = [o.value for o in outcomes if o.value is not None]
+    return pool(measurements, samples=samples, scheme=dataset.scheme)
+
+
+def facts_of(dataset: Dataset) -> DatasetFacts:
+    """Return what the planner needs to know besides the fingerprint."""
+    scheme = dataset.scheme
+    declared = len(scheme.structures) + 1 + (scheme.ignore is not None)
+    return DatasetFacts(
+        name=dataset.name,
+        channel_names=dataset.channel_names,
+        label_count=declared,
+        training_cases=dataset.declared_training_count,
+        reader_name=dataset.reader_name,
+    )
+
+
+def splits_of(dataset: Dataset, folds: int = FOLDS) -> tuple[Split, ...]:
+    """Divide the training cases into folds by patient; fewer folds when there are fewer patients.
+
+    Raises
+    ------
+    PlanError
+        If there is only one patient.
+    """
+    patient_of = {case.case_id: case.patient_id for case in dataset.training}
+    patients = len(set(patient_of.values()))
+    return make_splits(tuple(patient_of), patient_of, folds=min(folds, max(2, patients)))
+
+
+def _measured(dataset: Dataset, samples: int, files: CaseFiles) -> CaseMeasurement:
+    case = dataset.load(files)
+    labels = case.labels.array if case.labels is not None else None
+    return measure_case(case.image.array, labels, case.image.grid.spacing_mm, samples=samples, case_id=case.case_id)
+
+
+def split_of(planned: PlannedDataset, fold: str) -> Split:
+    """Return the cases of a fold called ``0``, ``1``, ... or ``all``.
+
+    Raises
+    ------
+    UsageError
+        If the name is neither.
+    PlanError
+        If the fold does not exist.
+    """
+    ids = tuple(case.case_id for case in planned.dataset.training)
+    if fold == EVERY_CASE:
+        return choose_split(planned.splits, "all", ids)
+    if not fold.isdigit():
+        raise UsageError(f"A fold is a number from 0, or 'all'; got '{fold}'.")
+    return choose_split(planned.splits, int(fold), ids)

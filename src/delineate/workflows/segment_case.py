@@ -1,0 +1,78 @@
+"""From an image to a draft segmentation."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from delineate import __version__
+from delineate.case import Image, Provenance, Result
+from delineate.execution import Cancellation, Progress
+from delineate.inference import predict_logits
+from delineate.preprocessing import prepare, restore_labels, restore_probabilities
+
+if TYPE_CHECKING:
+    from delineate.workflows.model import Model
+
+
+def segment_case(
+    image: Image,
+    model: Model,
+    *,
+    probabilities: bool = False,
+    case_id: str = "",
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> Result:
+    """Segment one image: prepare, predict, restore.
+
+    Parameters
+    ----------
+    image
+        (channel, z, y, x) or (channel, y, x) on its grid.
+    model
+        The trained model.
+    probabilities
+        Also return the probabilities on the image's grid.
+    case_id
+        For messages and the result.
+    progress, cancellation
+        Where to tell how far it is, and who may stop it.
+
+    Returns
+    -------
+    Result
+        The label map on the image's own grid, and how it was made.
+
+    Raises
+    ------
+    PlanError
+        If the model was trained on another number of channels.
+    InputError
+        If the image cannot be normalised.
+    Interrupted
+        If a stop was requested.
+    """
+    began = time.perf_counter()
+    package = model.package
+    prepared = prepare(image, None, package.plan, package.configuration, case_id=case_id)
+    logits = predict_logits(model.ensemble, prepared.array, model.tiling, progress=progress, cancellation=cancellation)
+    labels = restore_labels(logits, prepared.trace, package.scheme)
+    detail = restore_probabilities(logits, prepared.trace, package.scheme) if probabilities else None
+    return Result(
+        case_id=case_id,
+        labels=labels,
+        probabilities=detail,
+        provenance=Provenance(
+            software=f"delineate {__version__}",
+            model=package.identity,
+            settings={
+                "folds": list(package.weights),
+                "step": model.tiling.step,
+                "mirror_axes": list(model.tiling.mirror_axes),
+                "precision": model.tiling.precision,
+                "device": model.machine.device,
+            },
+            seconds=time.perf_counter() - began,
+        ),
+    )

@@ -1,0 +1,106 @@
+"""Many images through one model: files in, label maps out, each written whole or not at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from delineate.errors import DelineateError, InputError, Interrupted, SomeCasesFailed
+from delineate.execution import Cancellation, Progress, Silent
+from delineate.formats.arrays import write_probabilities
+from delineate.formats.datasets import CaseFiles
+from delineate.formats.datasets.dataset import visible_images
+from delineate.formats.images import read_image, write_labels
+from delineate.formats.magic import image_ending
+from delineate.workflows.model import Model
+from delineate.workflows.segment_case import segment_case
+
+CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
+"""nnU-Net's file names end in the number of the channel."""
+
+
+def find_images(source: Path, channels: int) -> tuple[CaseFiles, ...]:
+    """Return the images of a file or folder; ``{id}_0000``, ``{id}_0001`` are the channels of one image.
+
+    Raises
+    ------
+    InputError
+        If there is no image, or channels are missing; names all such cases.
+    """
+    files = [source] if source.is_file() else visible_images(source)
+    if not files:
+        raise InputError(f"{source}: expected an image or a folder with images; found none.")
+    found: dict[str, dict[int, Path]] = {}
+    for file in files:
+        stem = file.name.removesuffix(image_ending(file) or "")
+        match = CHANNEL_SUFFIX.search(stem)
+        case_id = stem[: match.start()] if match else stem
+        found.setdefault(case_id, {})[int(match[1]) if match else 0] = file
+    incomplete = [
+        i for i, parts in found.items() if channels > 1 and len(parts) > 1 and set(parts) != set(range(channels))
+    ]
+    if incomplete:
+        raise InputError(
+            f"{source}: the model needs {channels} channels per image, named {{id}}_0000 to {{id}}_{channels - 1:04d}; "
+            f"incomplete are: {', '.join(sorted(incomplete)[:5])}."
+        )
+    return tuple(
+        CaseFiles(case_id=case_id, patient_id=case_id, images=tuple(parts[c] for c in sorted(parts)))
+        for case_id, parts in sorted(found.items())
+    )
+
+
+def segment_files(
+    model: Model,
+    cases: Sequence[CaseFiles],
+    out: Path,
+    *,
+    file_ending: str | None = None,
+    probabilities: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> tuple[Path, ...]:
+    """Segment every case into ``out``; cases that stand there already are kept unless ``overwrite``.
+
+    Returns
+    -------
+    tuple of Path
+        The label maps, in the order of ``cases``.
+
+    Raises
+    ------
+    SomeCasesFailed
+        If cases could not be segmented; names each with its reason, the others are written.
+    Interrupted
+        If a stop was requested; finished cases stay.
+    """
+    progress, cancellation = progress or Silent(), cancellation or Cancellation()
+    ending = file_ending or model.package.file_ending
+    ending = ".png" if ending in (".jpg", ".jpeg") else ending
+    targets = [out / f"{case.case_id}{ending}" for case in cases]
+    progress.start("predict", len(cases))
+    failures = []
+    for case, target in zip(cases, targets, strict=True):
+        cancellation.check()
+        if overwrite or not target.exists():
+            try:
+                _segment_file(model, case, target, probabilities, cancellation)
+            except Interrupted:
+                raise
+            except DelineateError as error:
+                failures.append(f"{case.case_id}: {error}")
+        progress.advance(note=case.case_id)
+    progress.finish()
+    if failures:
+        raise SomeCasesFailed(f"{len(failures)} of {len(cases)} cases could not be segmented.", failures)
+    return tuple(targets)
+
+
+def _segment_file(model: Model, case: CaseFiles, target: Path, probabilities: bool, cancellation: Cancellation) -> None:
+    image = read_image(case.images)
+    result = segment_case(image, model, probabilities=probabilities, case_id=case.case_id, cancellation=cancellation)
+    if result.probabilities is not None:
+        write_probabilities(target.parent / f"{case.case_id}.npz", result.probabilities)
+    write_labels(target, result.labels)

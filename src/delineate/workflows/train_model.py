@@ -1,0 +1,128 @@
+"""From prepared cases to a trained model package: one training per fold, then the package of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from delineate import __version__
+from delineate.execution import Cancellation, Progress
+from delineate.formats.model_package import ModelPackage, write_package
+from delineate.networks import SegmentationNetwork, build_network
+from delineate.training import Assignment, Extension, Runtime, TrainedFold, TrainingCases, fit
+from delineate.workflows.training_run import TrainingRun
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrainedModel:
+    """What training left behind."""
+
+    package: ModelPackage
+    folds: dict[str, TrainedFold]
+    """By name: ``0`` to ``4``, or ``all``."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the report should tell, each once."""
+        return tuple(dict.fromkeys(notice for fold in self.folds.values() for notice in fold.notices))
+
+
+def train_model(
+    run: TrainingRun,
+    *,
+    folds: Sequence[str],
+    extension: Extension | None = None,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> TrainedModel:
+    """Train every fold that is asked for and write the model package; finished folds are not trained again.
+
+    Parameters
+    ----------
+    run
+        What was decided; its cases must be prepared.
+    folds
+        Names of folds; a time budget in the recipe counts for each of them.
+    extension
+        More training for finished folds.
+    progress, cancellation
+        Where to tell how far it is, and who may stop it.
+
+    Raises
+    ------
+    PlanError
+        If a fold does not exist.
+    ModelError
+        If a checkpoint in the folder is damaged or belongs to another training.
+    TrainingError
+        If training diverged.
+    ResourceError
+        If memory or disk do not suffice.
+    Interrupted
+        If a stop was requested; the state is saved.
+    """
+    trained = {}
+    for fold in folds:
+        trained[fold] = fit(
+            new_network(run),
+            training_cases(run, fold),
+            assignment_of(run, fold),
+            run.folder.fold(fold),
+            runtime=Runtime(device=run.machine.device, prefetch=1 if run.machine.is_gpu else 0),
+            extension=extension,
+            progress=progress,
+            cancellation=cancellation,
+        )
+    package = package_of(run, trained)
+    write_package(run.folder.model, package)
+    return TrainedModel(package=package, folds=trained)
+
+
+def new_network(run: TrainingRun) -> SegmentationNetwork:
+    """Return the untrained network of a run."""
+    return build_network(
+        run.decision.configuration.architecture,
+        in_channels=len(run.planned.dataset.channel_names),
+        heads=run.planned.dataset.scheme.head_count,
+        seed=run.decision.recipe.seed,
+    )
+
+
+def training_cases(run: TrainingRun, fold: str) -> TrainingCases:
+    """Return the cases of a fold as training wants them."""
+    split = run.split(fold)
+    return TrainingCases(training=split.train, validation=split.validation, open=run.store.open)
+
+
+def assignment_of(run: TrainingRun, fold: str) -> Assignment:
+    """Return what a fold is to learn; each fold draws patches with a seed of its own."""
+    recipe = run.decision.recipe
+    offset = int(fold) if fold.isdigit() else 0
+    return Assignment(
+        configuration=run.decision.configuration,
+        recipe=replace(recipe, seed=recipe.seed + offset),
+        scheme=run.planned.dataset.scheme,
+    )
+
+
+def package_of(run: TrainingRun, trained: dict[str, TrainedFold]) -> ModelPackage:
+    """Return the package of trained folds."""
+    dataset, decision = run.planned.dataset, run.decision
+    return ModelPackage(
+        name=dataset.name,
+        software=f"delineate {__version__}",
+        plan=run.planned.plan,
+        configuration=decision.configuration,
+        recipe=decision.recipe,
+        scheme=dataset.scheme,
+        channel_names=dataset.channel_names,
+        file_ending=dataset.file_ending,
+        mirror_axes=decision.recipe.mirror_axes,
+        weights={fold: result.weights for fold, result in trained.items()},
+        facts={
+            "training_cases": len(dataset.training),
+            "steps": {fold: result.steps for fold, result in trained.items()},
+            "seconds": {fold: round(result.seconds, 1) for fold, result in trained.items()},
+            "pseudo_dice": {fold: result.smoothed_dice for fold, result in trained.items()},
+        },
+    )
