@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import images, label_maps
 
 from delineate.case import Case, Image, LabelMap, LabelScheme, Provenance, Result, Structure
 from delineate.errors import GeometryError, LabelError
 from delineate.geometry.grid import Grid
+from strategies import images, label_maps
 
 
 @given(images())

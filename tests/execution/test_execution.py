@@ -83,9 +83,14 @@ def test_a_file_appears_whole(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(ValueError, match="stop"), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise ValueError("stop")
+
+    def write_half():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        write_half()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -72,10 +72,10 @@ def test_a_file_of_another_kind(tmp_path, ending, content, found):
 
 def test_a_png_named_nifti_and_the_reverse(tmp_path):
     written(tmp_path / "a.png").rename(tmp_path / "a.nii")
-    with pytest.raises(ImageReadError, match="expected NIfTI .* found PNG"):
+    with pytest.raises(ImageReadError, match=r"expected NIfTI .* found PNG"):
         read_image(tmp_path / "a.nii")
     written(tmp_path / "b.nii").rename(tmp_path / "b.png")
-    with pytest.raises(ImageReadError, match="expected PNG .* found NIfTI"):
+    with pytest.raises(ImageReadError, match=r"expected PNG .* found NIfTI"):
         read_image(tmp_path / "b.png")
 
 

@@ -27,6 +27,7 @@ def nnunet_folder(root, *, cases=3, channels=1, ending=".nii.gz", **changes):
         "file_ending": ending,
         **changes,
     }
+    root.mkdir(exist_ok=True)
     (root / "dataset.json").write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
     return root
 

@@ -4,14 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from broken_files import OBLIQUE, a_mask, an_image, noise
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import images, label_maps
 
 from delineate.case import Image, LabelMap, LabelScheme
 from delineate.errors import GeometryError, ImageReadError, LabelError, UsageError
 from delineate.formats.images import read_image, read_labels, read_mask, write_image, write_labels
 from delineate.geometry.grid import Grid
+from strategies import images, label_maps
 
 SINGLE_PRECISION = {"rtol": 3e-7, "atol": 3e-7}
 """NIfTI headers hold float32."""
@@ -28,6 +28,8 @@ def same_grid(found, expected, *, exact):
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from([2, 3]).flatmap(images), st.sampled_from([".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"]))
 def test_volumes_come_back_as_they_were_written(image, ending):
+    # a NIfTI file of several channels does not say whether its single slice was a plane
+    assume(not (ending.startswith(".nii") and image.channels > 1 and image.grid.shape[0] == 1))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"image{ending}"
         write_image(path, image)

@@ -69,16 +69,25 @@ BREAKS = {
         lambda r: an_image(image_of(r, channel=1), grid=changed(OBLIQUE, origin_mm=(0.0, 0.0, 0.0))),
         "origin", "geometry-from-image", "error",
     ),
-    "undeclared": (lambda r: a_mask(mask_of(r), values=(0, 1, 2, 9)), "undeclared-label", "undeclared-to-background", "error"),
+    "undeclared": (
+        lambda r: a_mask(mask_of(r), values=(0, 1, 2, 9)),
+        "undeclared-label", "undeclared-to-background", "error",
+    ),
     "black and white": (lambda r: a_mask(mask_of(r), values=(0, 255)), "black-and-white", "map-255-to-1", "error"),
     "fractions": (lambda r: a_float_mask(mask_of(r)), "non-integer", "round-mask", "error"),
-    "colours": (lambda r: write_image(mask_of(r), Image(array=TWO_COLOURS, grid=OBLIQUE)), "colour-mask", "drop-faulty-cases", "error"),
+    "colours": (
+        lambda r: write_image(mask_of(r), Image(array=TWO_COLOURS, grid=OBLIQUE)),
+        "colour-mask", "drop-faulty-cases", "error",
+    ),
     "empty mask": (lambda r: a_mask(mask_of(r), values=(0,)), "empty-mask", None, "warning"),
     "constant": (
         lambda r: write_image(image_of(r), Image(array=np.ones((1, *OBLIQUE.shape), np.int16), grid=OBLIQUE)),
         "constant", None, "warning",
     ),
-    "too many channels": (lambda r: an_image(image_of(r, channel=1), channels=2), "channels", "drop-faulty-cases", "error"),
+    "too many channels": (
+        lambda r: an_image(image_of(r, channel=1), channels=2),
+        "channels", "drop-faulty-cases", "error",
+    ),
     "surplus channel": (lambda r: an_image(image_of(r, channel=7)), "surplus-file", None, "warning"),
     "surplus ending": (lambda r: an_image(r / "imagesTr" / "case_0_0000.nrrd"), "surplus-file", None, "warning"),
 }  # fmt: skip

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import grids
 
 from delineate.errors import GeometryError
 from delineate.geometry.grid import Grid
+from strategies import grids
 
 
 @given(st.sampled_from([2, 3]).flatmap(grids))

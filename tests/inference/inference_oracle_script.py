@@ -72,5 +72,6 @@ def answer(question: dict) -> object:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     questions = torch.load(sys.argv[1], weights_only=True)
     torch.save({name: answer(question) for name, question in questions.items()}, sys.argv[2])

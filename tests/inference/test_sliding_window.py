@@ -254,13 +254,15 @@ def test_bfloat16_stays_near_float32():
 
 
 CASES = {
-    "3d": {"patch": (16, 16, 16), "shape": (20, 33, 11), "mirror_axes": (), "members": 1},
+    "3d": {"patch": (16, 16, 16), "shape": (20, 25, 11), "mirror_axes": (), "members": 1},
     "3d mirrored": {"patch": (16, 16, 16), "shape": (20, 17, 11), "mirror_axes": (0, 1, 2), "members": 1},
     "3d small": {"patch": (16, 24, 16), "shape": (9, 20, 15), "mirror_axes": (0, 2), "members": 1},
     "3d folds": {"patch": (16, 16, 16), "shape": (20, 18, 16), "mirror_axes": (1,), "members": 2},
     "2d": {"patch": (32, 24), "shape": (5, 40, 30), "mirror_axes": (), "members": 1},
     "2d mirrored": {"patch": (32, 24), "shape": (3, 20, 50), "mirror_axes": (0, 1), "members": 2},
 }
+HALF_CASES = ("3d mirrored", "2d")
+"""Asked of nnU-Net as it is too; all cases are asked with its sums in float32."""
 STARTS = [((110, 64, 200), (64, 64, 64), 0.5), ((37, 51, 35), (32, 48, 32), 0.5), ((99, 100, 101), (20, 33, 7), 0.3)]
 GAUSSIANS = [(40, 56, 40), (16, 20, 9), (64, 48)]
 
@@ -269,7 +271,7 @@ def questions():
     asked = {}
     for name, case in CASES.items():
         networks, architecture = unet(len(case["patch"]), in_channels=2)
-        for exact in (True, False):
+        for exact in (True, False) if name in HALF_CASES else (True,):
             asked[name, exact] = {
                 "kind": "predict",
                 "float32_sums": exact,
@@ -311,10 +313,20 @@ def test_whole_predictions_equal_nnunets(oracle, name):
     networks, _ = unet(len(case["patch"]), in_channels=2)
     tiling = Tiling(patch_size=case["patch"], mirror_axes=case["mirror_axes"])
     ours = predict_logits(networks[: case["members"]], volume(case["shape"], channels=2), tiling)
-    exact, half = oracle[name, True].numpy(), oracle[name, False].numpy()
+    exact = oracle[name, True].numpy()
     np.testing.assert_allclose(ours, exact, atol=2e-5)
     assert np.mean(ours.argmax(0) == exact.argmax(0)) >= 0.9999
-    # nnU-Net itself sums in float16: three digits remain, fewer at the corners, where its Gaussian underflows
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", HALF_CASES)
+def test_whole_predictions_are_near_nnunets_own_sums(oracle, name):
+    """nnU-Net sums in float16: three digits remain, fewer at the corners, where its Gaussian underflows."""
+    case = CASES[name]
+    networks, _ = unet(len(case["patch"]), in_channels=2)
+    tiling = Tiling(patch_size=case["patch"], mirror_axes=case["mirror_axes"])
+    ours = predict_logits(networks[: case["members"]], volume(case["shape"], channels=2), tiling)
+    half = oracle[name, False].numpy()
     assert np.mean(np.abs(ours - half) < 5e-3 * np.abs(ours).max()) > 0.97
     assert np.mean(ours.argmax(0) == half.argmax(0)) >= 0.995
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import grids
 
 from delineate.case import LabelScheme
 from delineate.geometry.grid import Grid
 from delineate.phantoms.anatomy import Anatomy, Tissue
 from delineate.phantoms.shapes import Both, Column, Ellipsoid, Ribs, Tube, Without, sample_points
 from delineate.phantoms.torso import paint
+from strategies import grids
 
 TURNED = Ellipsoid(center_mm=(3, -2, 5), radii_mm=(31, 22, 40), turn_deg=35, tilt_deg=20)
 

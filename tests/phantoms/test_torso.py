@@ -87,12 +87,12 @@ def test_a_second_scan_shows_the_same_patient_elsewhere():
 
 def test_labels_agree_with_a_much_finer_sampling():
     anatomy = random_anatomy(np.random.default_rng([1, 0]))
-    grid = SCANNERS[0].grid((0.0, 0.0, 10.0), scale=2.0)
+    grid = SCANNERS[0].grid((0.0, 0.0, 10.0), scale=1.2)
     scheme = torso_scheme()
-    coarse, fine = (paint(anatomy, grid, scheme, samples)[1] for samples in (2, 5))
+    coarse, fine = (paint(anatomy, grid, scheme, samples)[1] for samples in (2, 4))
     assert (coarse != fine).mean() < 0.01
     for value in scheme.values:
-        assert (coarse == value).sum() == pytest.approx((fine == value).sum(), rel=0.08)
+        assert (coarse == value).sum() == pytest.approx((fine == value).sum(), rel=0.05)
 
 
 def test_slabs_do_not_show(monkeypatch):
@@ -106,6 +106,6 @@ def test_structures_are_numbered_as_asked_for():
     assert [s.values for s in scheme.structures] == [(1,), (2,)]
     case = make_torso(0, scale=2, structures=("kidneys", "liver"))
     full = make_torso(0, scale=2)
-    assert np.array_equal(case.labels.array == 1, of(full, "kidneys"))
+    assert ((case.labels.array == 1) == of(full, "kidneys")).mean() > 0.999  # votes of other structures are gone
     with pytest.raises(UsageError, match="asked for"):
         torso_scheme(("brain",))

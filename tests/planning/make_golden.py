@@ -6,10 +6,9 @@ DELINEATE_ORACLE_PYTHON=... PYTHONPATH=src:tests python -m planning.make_golden,
 import tempfile
 from pathlib import Path
 
+from delineate.planning.presets import DEFAULT, RESENC_L
 from planning.datasets import DATASETS, GOLDEN_RESIDUAL, gist, plan_request
 from planning.oracle import ask
-
-from delineate.planning.presets import DEFAULT, RESENC_L
 
 HEADER = '''"""What nnunetv2 2.8.1 planned for the made-up datasets; written by make_golden.py.
 

@@ -58,7 +58,7 @@ def plan(request, index, folder):
     planner.static_estimate_VRAM_usage = without_memory
     try:
         planner.plan_experiment()
-    except Exception as error:  # the test decides what an error means
+    except Exception as error:  # noqa: BLE001 - the test decides what an error means
         return {"error": f"{type(error).__name__}: {error}"}
     return json.loads((folder / "preprocessed" / name / f"{planner.plans_identifier}.json").read_text())
 
@@ -86,60 +86,66 @@ def folds(request, index, folder):
     return [{side: [str(i) for i in split[side]] for side in split} for split in splits]
 
 
+class Reader:
+    """Stands in for nnU-Net's image reader: cases are arrays already."""
+
+    cases = None
+
+    def read_images(self, files):
+        case = self.cases[files[0]]
+        return case["image"].astype("float32"), {"spacing": case["spacing"].tolist()}
+
+    def read_seg(self, file):
+        return self.cases[file]["labels"].astype("float32")[None], {}
+
+
+class Loop:
+    """Stands in for a pool of processes."""
+
+    _pool = ()
+
+    def Pool(self, _):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+    def starmap_async(self, function, arguments):
+        return Done([function(*arguments[0])])
+
+
+class Done(list):
+    """Stands in for a result that is awaited."""
+
+    def ready(self):
+        return True
+
+    def get(self):
+        return self
+
+
 def fingerprint(request, index, folder):
-    """Run nnU-Net's extractor on the spot (its own pool of processes is replaced by a loop over analyze_case)."""
+    """Run nnU-Net's extractor on the spot."""
     import numpy as np
     from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor as module
 
-    cases = {name: np.load(file) for name, file in request["cases"].items()}
-
-    class Reader:
-        def read_images(self, files):
-            case = cases[files[0]]
-            return case["image"].astype(np.float32), {"spacing": case["spacing"].tolist()}
-
-        def read_seg(self, file):
-            return cases[file]["labels"].astype(np.float32)[None], {}
-
-    class Done:
-        def __init__(self, value):
-            self.value = [value]
-
-        def ready(self):
-            return True
-
-        def get(self):
-            return self.value
-
-    class Loop:
-        _pool = ()
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return False
-
-        def starmap_async(self, function, arguments):
-            return Done(function(*arguments[0]))
-
-    class Context:
-        def Pool(self, _):
-            return Loop()
-
+    Reader.cases = {name: np.load(file) for name, file in request["cases"].items()}
     name = f"Dataset{index % 900 + 1:03d}_Case{index}"
     for place in ("raw", "preprocessed"):
         (folder / place / name).mkdir()
-    dataset = {case: {"images": [case], "label": case} for case in cases}
+    dataset = {case: {"images": [case], "label": case} for case in Reader.cases}
     declaration = {
         "channel_names": {str(i): "MRI" for i in range(request["channels"])},
         "labels": {"background": 0, "a": 1},
         "file_ending": ".nii.gz",
-        "numTraining": len(cases),
+        "numTraining": len(dataset),
         "dataset": dataset,
     }
     (folder / "raw" / name / "dataset.json").write_text(json.dumps(declaration))
-    module.multiprocessing.get_context = lambda _: Context()
+    module.multiprocessing.get_context = lambda _: Loop()
     module.determine_reader_writer_from_dataset_json = lambda *_: Reader
     extractor = module.DatasetFingerprintExtractor(name)
     extractor.dataset = dataset

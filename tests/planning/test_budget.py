@@ -1,10 +1,10 @@
 """The budget planner on a made-up machine whose clock is its cost model: nothing is trained here."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
-from planning.datasets import DATASETS
 
 from delineate.errors import PlanError, ResourceError
 from delineate.planning.budget import decide, describe, sightings, spell_seconds
@@ -17,6 +17,7 @@ from delineate.planning.quality import BudgetModel, Sight, expected_dice
 from delineate.planning.rules.cost import parameter_count, step_operations
 from delineate.planning.rules.memory import feature_map_voxels
 from delineate.planning.schedule import STANDARD_ITERATIONS, fast_recipe, iterations_within, standard_recipe
+from planning.datasets import DATASETS
 
 GIB = 2**30
 LAPTOP = Machine(device="cpu", cores=2, memory_bytes=16 * GIB, bfloat16=True)
@@ -195,8 +196,9 @@ def test_too_short_budgets_say_what_is_needed():
 def test_the_least_budget_that_is_told_suffices():
     with pytest.raises(PlanError, match="Give at least ") as caught:
         _decide("isotropic", 40, fake=FakeMachine(speed=1e9))
-    told = str(caught.value).split("Give at least ")[1].split(" min")[0]
-    _decide("isotropic", float(told) * MINUTE, fake=FakeMachine(speed=1e9))
+    told = re.search(r"Give at least (?:(\d+) h )?([\d.]+) min", str(caught.value))
+    seconds = HOUR * float(told[1] or 0) + MINUTE * float(told[2])
+    assert _decide("isotropic", seconds, fake=FakeMachine(speed=1e9))[1].iterations >= 60
 
 
 def test_reasons_tell_the_story():
@@ -212,7 +214,7 @@ def test_reasons_tell_the_story():
 def test_rare_and_absent_structures_are_warned_of():
     cases = len(DATASETS["isotropic"].shapes)
     structures = [_facts("liver", cases), _facts("polyp", 1, 20.0), _facts("ghost", 0, 0.0)]
-    _, recipe, _ = _decide("isotropic", 5 * MINUTE, structures=structures)
+    _, recipe, _ = _decide("isotropic", 5 * MINUTE, structures=structures, fake=FakeMachine(speed=3e10))
     warnings = [r for r in recipe.reasons if r.startswith("Warning")]
     assert any("'polyp' is rare (1 of 9 cases" in w for w in warnings)
     assert any("'ghost' is declared but occurs in no training case" in w for w in warnings)
@@ -225,8 +227,13 @@ def test_sightings_count_centred_and_chance_patches():
     recipe = replace(standard_recipe(configuration, LAPTOP), iterations=100, batch_size=4)
     everywhere, half = _facts("a", 5), _facts("b", 2)
     # whole-volume patches show everything that the case has
-    assert sightings(plan, fingerprint, configuration, recipe, everywhere) == pytest.approx(400 * (0.165 + 0.67))
-    assert sightings(plan, fingerprint, configuration, recipe, half) == pytest.approx(0.4 * 400 * (0.165 + 0.67))
+    assert sightings(plan, fingerprint, configuration, recipe, everywhere) == pytest.approx(400)
+    assert sightings(plan, fingerprint, configuration, recipe, half) == pytest.approx(160)
+    # an eighth of the volume: every patch centred on one of two structures, or the chance of one in eight
+    eighth = replace(recipe, patch_size=(18, 25, 17))
+    share = 18 * 25 * 17 / (36 * 50 * 35)
+    expected = 400 * (0.165 + 0.835 * share)
+    assert sightings(plan, fingerprint, configuration, eighth, everywhere) == pytest.approx(expected)
 
 
 def test_the_recipe_is_fitted_to_its_iterations():

@@ -5,7 +5,6 @@ from delineate.case.labels import LabelScheme, Structure
 from delineate.errors import InputError, LabelError, PlanError
 from delineate.planning.fingerprint import (
     Fingerprint,
-    draw,
     measure_case,
     nonzero_box,
     pool,
@@ -60,13 +59,6 @@ def test_statistics_are_those_of_the_foreground():
     assert found.std == pytest.approx(values.std(), rel=1e-2)
     assert found.min == pytest.approx(values.min())
     assert found.max == pytest.approx(values.max())
-
-
-def test_draw_is_seeded_and_runs_on_through_the_channels():
-    values = np.arange(100, dtype=np.float32)
-    first, second = draw((values, values), 50)
-    assert not np.array_equal(first, second)
-    assert np.array_equal(first, draw((values,), 50)[0])
 
 
 def test_structures_with_names_presence_and_volumes():

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from planning.datasets import DATASETS, Made, gist
-from planning.golden import GOLDEN
 
 from delineate.errors import PlanError
 from delineate.formats.nnunet import plan_to_json
 from delineate.planning.planner import DatasetFacts, plan_dataset
 from delineate.planning.presets import DEFAULT, PRESETS, RESENC_L
+from planning.datasets import DATASETS, Made, gist
+from planning.golden import GOLDEN
 
 
 @pytest.mark.parametrize("key", sorted(GOLDEN))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delineate.errors import DatasetError, UsageError
-from delineate.execution import Cancellation, Progress
+from delineate.execution import Cancellation, Progress, Watched
 from delineate.execution.quantities import read_budget, read_memory, spoken_seconds
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ class Session:
     command: str
 
     @property
-    def watched(self) -> dict[str, Any]:
+    def watched(self) -> Watched:
         """Progress and cancellation, as every workflow takes them."""
-        return {"progress": self.progress, "cancellation": self.cancellation}
+        return Watched(progress=self.progress, cancellation=self.cancellation)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

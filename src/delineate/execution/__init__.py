@@ -2,7 +2,7 @@
 
 from delineate.execution.atomic import atomic_path, write_bytes, write_text
 from delineate.execution.mapping import Backend, Outcome, map_items
-from delineate.execution.progress import Cancellation, Progress, Silent
+from delineate.execution.progress import Cancellation, Progress, Silent, Watched
 
 __all__ = [
     "Backend",
@@ -10,6 +10,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "Silent",
+    "Watched",
     "atomic_path",
     "map_items",
     "write_bytes",

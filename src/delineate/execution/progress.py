@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from delineate.errors import Interrupted
 
@@ -59,3 +59,10 @@ class Cancellation:
         """
         if self.requested:
             raise Interrupted(f"Stopped on request. {resume_hint}")
+
+
+class Watched(TypedDict):
+    """Progress and cancellation together, to be handed on as ``**watched``."""
+
+    progress: Progress
+    cancellation: Cancellation

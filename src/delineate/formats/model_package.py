@@ -216,11 +216,17 @@ def _document(package: ModelPackage) -> dict[str, Any]:
             file_ending=package.file_ending,
         ),
         "plan": plan_to_json(package.plan),
-        "configuration": {"name": package.configuration.name, **configuration_to_json(package.configuration)},
+        "configuration": _configuration(package.configuration),
         "recipe": recipe_to_json(package.recipe),
         "facts": _plain(package.facts),
         "fingerprint": _plain(package.fingerprint),
     }
+
+
+def _configuration(configuration: Configuration) -> dict[str, Any]:
+    parent = configuration.inherits_from
+    origin = {} if parent is None else {"inherits_from": parent}
+    return {"name": configuration.name, **origin, **configuration_to_json(configuration)}
 
 
 def _plain(value: Any) -> Any:
@@ -372,7 +378,7 @@ def _values(node: Node) -> dict[str, Any]:
         "software": node.child("software").text(),
         "licence": node.child("licence").text(),
         "mirror_axes": node.child("mirror_axes").integers(),
-        "channel_names": tuple(channels.child(key).text() for key in sorted(channels.keys(), key=int)),
+        "channel_names": tuple(channels.child(str(i)).text() for i in range(len(channels.keys()))),
         "scheme": scheme_from_json(dataset.value, source=DOCUMENT),
         "file_ending": dataset.child("file_ending").text(),
         "plan": plan_from_json(_object(node, "plan"), source=DOCUMENT),

@@ -251,8 +251,9 @@ def _voxels(content: NDArray[np.uint8], header: NiftiHeader, information: Any, p
     else:
         array = raw.reshape(-1, *size)
     array = _channels_first(_rescaled(array, header, information), len(size), path)
-    native: NDArray[Any] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return np.require(native, requirements=["C", "A", "W"])
+    native = np.asarray(array, dtype=array.dtype.newbyteorder("="))
+    usable: NDArray[Any] = np.require(native, requirements=["C", "A", "W"])
+    return usable
 
 
 def _channels_first(array: NDArray[Any], rank: int, path: Path) -> NDArray[Any]:
@@ -260,7 +261,7 @@ def _channels_first(array: NDArray[Any], rank: int, path: Path) -> NDArray[Any]:
     if rank <= 3:
         return array
     if rank == 4 and array.shape[0] == 1:
-        return array[0]
+        return array.reshape(array.shape[1:])
     raise ImageReadError(
         f"{path}: expected a 2-D or 3-D image with channels; found {rank} axes and {array.shape[0]} components per "
         "voxel. Save one file per channel."

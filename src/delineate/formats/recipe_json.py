@@ -23,35 +23,6 @@ from delineate.planning.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 
-def write_recipe(path: Path, configuration: Configuration, recipe: Recipe) -> None:
-    """Write what was decided to be trained, atomically.
-
-    Raises
-    ------
-    ResourceError
-        If the folder cannot be written or the disk is full.
-    """
-    document = {
-        "configuration": {"name": configuration.name, **configuration_to_json(configuration)},
-        "recipe": recipe_to_json(recipe),
-    }
-    write_text(path, json.dumps(document, indent=2))
-
-
-def read_recipe(path: Path) -> tuple[Configuration, Recipe]:
-    """Read what :func:`write_recipe` wrote.
-
-    Raises
-    ------
-    PlanError
-        If the file is missing, not JSON, incomplete, or a value is not of its field's kind; names file and field.
-    """
-    root = read_document(path)
-    node = root.child("configuration")
-    configuration = configuration_from_json(node.child("name").text(), node.value, source=str(path))
-    return configuration, recipe_from_json(root.child("recipe").value, source=str(path))
-
-
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as a dictionary of plain JSON values."""
     return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(recipe).items()}

@@ -52,6 +52,8 @@ def read_volume(path: Path) -> Image:
 def write_volume(path: Path, image: Image) -> None:
     """Write an image with its geometry, compressed, atomically; several channels become vector voxels.
 
+    A NIfTI file of several channels cannot say whether its only slice was a plane or a volume; it is read as a plane.
+
     Raises
     ------
     ResourceError

@@ -126,7 +126,7 @@ def normalize_activate(
 
 
 @njit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, nogil=True)
-def backward(
+def backward(  # noqa: C901 - plain nested loops over batch, voxels and channels, three times
     grad: NDArray[Any],
     x: NDArray[Any],
     mean: NDArray[np.float32],

@@ -72,12 +72,14 @@ class _Fused(torch.autograd.Function):
         from delineate.networks import cpu_kernels
 
         x, weight, bias = ctx.saved_tensors
+        mean, rstd = ctx.statistics
         grad = _channels_last(grads[0])
         grad_x = torch.empty_like(x)
         grad_weight, grad_bias = cpu_kernels.backward(
             _rows(grad),
             _rows(x),
-            *ctx.statistics,
+            mean,
+            rstd,
             _vector(weight),
             _vector(bias),
             np.float32(ctx.slope),

@@ -104,7 +104,7 @@ def paint(
     hu
         ``(z, y, x)`` float32, the mean over the sample points of each voxel.
     labels
-        ``(z, y, x)`` uint8, the value with most sample points (the lowest of equals).
+        ``(z, y, x)`` uint8, the value with most sample points (of equals the centre's).
     """
     values = {structure.name: structure.values[0] for structure in scheme.structures}
     hu, labels = np.empty(grid.shape, np.float32), np.empty(grid.shape, np.uint8)
@@ -112,7 +112,8 @@ def paint(
     for start in range(0, grid.shape[0], step):
         slab = slice(start, min(start + step, grid.shape[0]))
         painted = _painted(anatomy.tissues, anatomy.bent(*sample_points(grid, samples, slab)))
-        hu[slab], labels[slab] = _pooled(painted, anatomy.tissues, values, samples)
+        centres = _painted(anatomy.tissues, anatomy.bent(*sample_points(grid, 1, slab)))
+        hu[slab], labels[slab] = _pooled(painted, centres, anatomy.tissues, values)
     return hu, labels
 
 
@@ -150,12 +151,14 @@ def _part(
 
 
 def _pooled(
-    painted: NDArray[np.uint8], tissues: Sequence[Tissue], values: dict[str, int], samples: int
+    painted: NDArray[np.uint8], centres: NDArray[np.uint8], tissues: Sequence[Tissue], values: dict[str, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return mean attenuation and majority label of each voxel; ties go to the label of its centre."""
     hu_of = np.array([AIR_HU, *(tissue.hu for tissue in tissues)], np.float32)
     label_of = np.array([0, *(values.get(tissue.structure or "", 0) for tissue in tissues)], np.uint8)
-    z, y, x = (size // samples for size in painted.shape)
+    z, y, x = centres.shape
+    samples = painted.shape[0] // z
     blocks = painted.reshape(z, samples, y, samples, x, samples).transpose(0, 2, 4, 1, 3, 5).reshape(z, y, x, -1)
-    labels = label_of[blocks]
-    counts = np.stack([(labels == value).sum(axis=-1, dtype=np.uint8) for value in range(len(values) + 1)])
-    return hu_of[blocks].mean(axis=-1), counts.argmax(axis=0).astype(np.uint8)
+    labels, middle = label_of[blocks], label_of[centres]
+    votes = [2 * (labels == v).sum(axis=-1, dtype=np.uint16) + (middle == v) for v in range(len(values) + 1)]
+    return hu_of[blocks].mean(axis=-1), np.argmax(np.stack(votes), axis=0).astype(np.uint8)

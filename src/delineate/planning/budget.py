@@ -122,7 +122,9 @@ def decide(
         If no candidate fits the memory.
     """
     if budget_seconds is None:
-        return _standard(plan, machine, "No time budget was given: this is nnU-Net's own schedule.")
+        standard = standard_configuration(plan)
+        reason = "No time budget was given: this is nnU-Net's own schedule."
+        return standard, replace(standard_recipe(standard, machine), reasons=(reason,))
     search = _Search(
         plan=plan,
         fingerprint=fingerprint,
@@ -145,11 +147,10 @@ def _check_budget(budget_seconds: float, model: BudgetModel) -> None:
         )
 
 
-def _standard(plan: Plan, machine: Machine, *reasons: str) -> tuple[Configuration, Recipe]:
+def standard_configuration(plan: Plan) -> Configuration:
+    """Return the configuration that nnU-Net would train first: 3d_fullres, or 2d for planes."""
     names = [c.name for c in plan.configurations]
-    name = next((n for n in STANDARD_CONFIGURATIONS if n in names), names[0])
-    configuration = plan.configuration(name)
-    return configuration, replace(standard_recipe(configuration, machine), reasons=reasons)
+    return plan.configuration(next((n for n in STANDARD_CONFIGURATIONS if n in names), names[0]))
 
 
 def _explore(search: _Search, measure: Measure, clock: Callable[[], float]) -> list[Trial]:
@@ -218,9 +219,8 @@ def _conclude(search: _Search, trials: Sequence[Trial], spent: float) -> tuple[C
         )
     left = search.budget_seconds - spent
     for candidate, cost in measured:
-        if _is_standard(candidate, search.plan) and iterations_within(left, cost.seconds) >= STANDARD_ITERATIONS:
-            reason = f"The budget of {spell_seconds(search.budget_seconds)} holds nnU-Net's whole schedule."
-            return _standard(search.plan, search.machine, reason)
+        if _holds_standard(search, candidate, cost, left):
+            return _standard_within(search, candidate, left)
     chosen, cost = max(measured, key=lambda pair: search.expected(pair[0], pair[1].seconds, left))
     iterations = min(iterations_within(left, cost.seconds), STANDARD_ITERATIONS)
     if iterations < search.model.least_iterations:
@@ -234,8 +234,21 @@ def _conclude(search: _Search, trials: Sequence[Trial], spent: float) -> tuple[C
     return chosen.configuration, replace(recipe, reasons=reasons)
 
 
-def _is_standard(candidate: Candidate, plan: Plan) -> bool:
-    return candidate.configuration in plan.configurations
+def _holds_standard(search: _Search, candidate: Candidate, cost: StepCost, seconds: float) -> bool:
+    own = candidate.configuration == standard_configuration(search.plan)
+    return own and iterations_within(seconds, cost.seconds) >= STANDARD_ITERATIONS
+
+
+def _standard_within(search: _Search, candidate: Candidate, seconds: float) -> tuple[Configuration, Recipe]:
+    """Return nnU-Net's schedule in the precision that was measured."""
+    recipe = replace(
+        standard_recipe(candidate.configuration, search.machine),
+        precision=candidate.recipe.precision,
+        channels_last=candidate.recipe.channels_last,
+        budget_seconds=seconds,
+        reasons=(f"The budget of {spell_seconds(search.budget_seconds)} holds nnU-Net's whole schedule.",),
+    )
+    return candidate.configuration, recipe
 
 
 def _refuse(search: _Search, measured: Sequence[tuple[Candidate, StepCost]], spent: float) -> None:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from delineate.case.labels import LabelScheme
 from delineate.errors import InputError, LabelError, PlanError
 from delineate.planning.plan import IntensityStatistics
+from delineate.planning.sampling import DrawStream, percentiles_of_counts
 
 POOLED_SAMPLES = 100_000_000
 """Foreground intensities drawn over the whole dataset (nnU-Net ``num_foreground_voxels_for_intensitystats``)."""
-SAMPLING_SEED = 1234
-"""Seed of every case's draw (nnU-Net ``collect_foreground_intensities``)."""
 PERCENTILES = (0.5, 50.0, 99.5)
 PLANE_SPACING_FACTOR = 999
 """A plane becomes a volume of one slice this many times its largest spacing thick (nnU-Net's 2-D readers)."""
@@ -145,7 +144,7 @@ def measure_case(
         spacing_mm=spacing,
         shape_after_crop=tuple(int(n) for n in cropped.shape[1:]),
         relative_size=float(np.prod(cropped.shape[1:]) / np.prod(volume.shape[1:])),
-        foreground=draw(values, samples) if drawn else values,
+        foreground=_drawn(values, samples) if drawn else values,
         drawn=drawn,
         voxels_of=voxels_of,
     )
@@ -189,13 +188,9 @@ def _foreground(
     return volume[box] > 0, {int(v): int(n) for v, n in zip(present, counts, strict=True)}
 
 
-def draw(values: Sequence[NDArray[np.float32]], samples: int) -> tuple[NDArray[np.float32], ...]:
-    """Draw ``samples`` of the foreground intensities of each channel, with replacement; empty stays empty.
-
-    One generator of seed 1234 per case runs on through the channels, as nnU-Net's does.
-    """
-    generator = np.random.RandomState(SAMPLING_SEED)  # the legacy stream is nnU-Net's
-    return tuple(generator.choice(channel, samples, replace=True) if len(channel) else channel for channel in values)
+def _drawn(values: Sequence[NDArray[np.float32]], samples: int) -> tuple[NDArray[np.float32], ...]:
+    indices = DrawStream(samples).indices([len(channel) for channel in values])
+    return tuple(channel[chosen] for channel, chosen in zip(values, indices, strict=True))
 
 
 def pool(measurements: Sequence[CaseMeasurement], *, samples: int, scheme: LabelScheme | None = None) -> Fingerprint:
@@ -220,36 +215,64 @@ def pool(measurements: Sequence[CaseMeasurement], *, samples: int, scheme: Label
     channels = {len(m.foreground) for m in measurements}
     if len(channels) != 1:
         raise PlanError(f"All cases need the same number of channels; found {sorted(channels)}.")
+    stream = DrawStream(samples)
     return Fingerprint(
         spacings_mm=tuple(m.spacing_mm for m in measurements),
         shapes_after_crop=tuple(m.shape_after_crop for m in measurements),
-        intensities=tuple(_statistics(_pooled(measurements, c, samples)) for c in range(channels.pop())),
+        intensities=tuple(_statistics(_pooled(measurements, c, stream)) for c in range(channels.pop())),
         median_relative_size_after_cropping=float(np.median([m.relative_size for m in measurements])),
         structures=_structures(measurements, scheme),
     )
 
 
-def _pooled(measurements: Sequence[CaseMeasurement], channel: int, samples: int) -> NDArray[Any]:
-    with_foreground = [m for m in measurements if len(m.foreground[channel])]
-    if not with_foreground:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Pool:
+    """The drawn intensities of one channel over all cases, and where they come from."""
+
+    values: NDArray[Any]
+    """Every draw, in the order of the cases."""
+    sources: NDArray[Any]
+    """The voxels that were drawn from, if no case was drawn early."""
+    counts: NDArray[np.int64]
+    """How often each of ``sources`` was drawn; empty if a case was drawn early."""
+
+
+def _pooled(measurements: Sequence[CaseMeasurement], channel: int, stream: DrawStream) -> _Pool:
+    used = [m for m in measurements if len(m.foreground[channel])]
+    if not used:
         raise PlanError(
             "No training case has a foreground voxel, so nothing can be learned. Check that the label files belong to "
             "the images and that the labels are declared with the values that the files hold."
         )
     # nnU-Net joins an empty *double* list for a case without foreground, which makes the pool double precision
-    dtype = np.float32 if len(with_foreground) == len(measurements) else np.float64
-    pooled = np.empty(len(with_foreground) * samples, dtype=dtype)
-    for index, m in enumerate(with_foreground):
-        drawn = m.foreground if m.drawn else draw(m.foreground[: channel + 1], samples)
-        pooled[index * samples : (index + 1) * samples] = drawn[channel]
-    return pooled
+    dtype = np.float32 if len(used) == len(measurements) else np.float64
+    values = np.empty((len(used), stream.samples), dtype=dtype)
+    counts = []
+    for row, m in zip(values, used, strict=True):
+        voxels = m.foreground[channel]
+        if m.drawn:
+            row[:] = voxels
+            continue
+        indices = stream.indices([len(v) for v in m.foreground[: channel + 1]])[channel]
+        row[:] = voxels[indices]
+        counts.append(np.bincount(indices, minlength=len(voxels)))
+    complete = len(counts) == len(used)
+    return _Pool(
+        values=values.reshape(-1),
+        sources=np.concatenate([m.foreground[channel] for m in used]).astype(dtype) if complete else values[:0, 0],
+        counts=np.concatenate(counts) if complete else np.empty(0, dtype=np.int64),
+    )
 
 
-def _statistics(values: NDArray[Any]) -> IntensityStatistics:
-    # the percentiles come last because they may reorder the values in place: one copy of 1e8 numbers less
+def _statistics(pooled: _Pool) -> IntensityStatistics:
+    values = pooled.values
     mean, std = float(np.mean(values)), float(np.std(values))
     low, high = float(np.min(values)), float(np.max(values))
-    p_low, median, p_high = np.percentile(values, np.array(PERCENTILES), overwrite_input=True)
+    if len(pooled.counts):
+        p_low, median, p_high = percentiles_of_counts(pooled.sources, pooled.counts, PERCENTILES)
+    else:
+        # last, because it may reorder the values in place: one copy of 1e8 numbers less
+        p_low, median, p_high = np.percentile(values, np.array(PERCENTILES), overwrite_input=True)
     return IntensityStatistics(
         mean=mean,
         median=float(median),

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from delineate.execution import Cancellation, Progress, Silent
+from delineate.execution import Cancellation, Progress, Silent, Watched
 from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.model_package import ModelPackage
+from delineate.metrics.scores import CaseScores
 from delineate.metrics.summary import Summary, summarise
-from delineate.reports import Fact, Fold
+from delineate.reports import Fact, FailedCase, Fold
 from delineate.training.history import read_history
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import EVERY_CASE
@@ -76,9 +77,10 @@ def conclude_run(
 
 def _validate(run: TrainingRun, model: Model, progress: Progress, cancellation: Cancellation) -> Scored:
     """Predict each fold's validation cases with that fold's network alone, and score them."""
-    dataset, watched = run.planned.dataset, {"progress": progress, "cancellation": cancellation}
+    dataset, watched = run.planned.dataset, Watched(progress=progress, cancellation=cancellation)
     cases = {case.case_id: case for case in dataset.training}
-    scores, failed = [], []
+    scores: list[CaseScores] = []
+    failed: list[FailedCase] = []
     for fold in model.package.weights:
         held_out, target = run.split(fold).validation, run.folder.validation(fold)
         predict_prepared(model.only(fold), run.store, dataset, held_out, target, **watched)

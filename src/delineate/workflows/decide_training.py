@@ -1,4 +1,4 @@
-"""From a plan and a time to a recipe: candidates are measured on this machine, the best is written down with reasons."""
+"""From a plan and a time to a recipe: candidates are measured on this machine, the best is kept, with reasons."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from delineate.formats.images import read_image
 from delineate.formats.model_package import ModelPackage, read_package
 from delineate.geometry.grid import Grid
 from delineate.inference import Ensemble, Tiling, make_ensemble
-from delineate.networks import build_network
+from delineate.networks import build_network, load_weights
 from delineate.planning.machine import Machine
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.segment_case import segment_case

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from delineate.errors import UsageError
-from delineate.execution import Cancellation, Progress, Silent, write_text
+from delineate.execution import Cancellation, Progress, Silent, Watched, write_text
 from delineate.formats.datasets import Dataset, open_dataset, verified, verify_dataset
 from delineate.formats.nnunet.dataset_json import dataset_json
 from delineate.formats.recipe_json import write_recipe
@@ -111,7 +111,7 @@ def run_dataset(
     DelineateError
         Whatever a stage raises; what earlier stages did stays in ``out``.
     """
-    watched = {"progress": progress or Silent(), "cancellation": cancellation or Cancellation()}
+    watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
     watch, folder = _Stopwatch(), RunFolder(root=out)
     machine = find_machine(settings.device, memory_bytes=settings.memory_bytes)
     dataset = _sound_dataset(source, folder, settings, **watched)
@@ -159,7 +159,7 @@ def plan_run(
     DelineateError
         Whatever a stage raises.
     """
-    watched = {"progress": progress or Silent(), "cancellation": cancellation or Cancellation()}
+    watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
     folder = RunFolder(root=out)
     machine = find_machine(settings.device, memory_bytes=settings.memory_bytes)
     dataset = _sound_dataset(source, folder, settings, **watched)

@@ -73,8 +73,7 @@ def train_model(
             progress=progress,
             cancellation=cancellation,
         )
-    package = package_of(run, trained)
-    write_package(run.folder.model, package)
+    package = write_package(run.folder.model, package_of(run, trained))
     return TrainedModel(package=package, folds=trained)
 
 

@@ -2,13 +2,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from planning.datasets import DATASETS
 
 from delineate.errors import PlanError
 from delineate.formats.nnunet import plan_from_json, plan_to_json, read_plan, write_plan
 from delineate.planning.plan import Architecture
 from delineate.planning.planner import plan_dataset
 from delineate.planning.presets import PRESETS, RESENC_M
+from planning.datasets import DATASETS
 
 
 def _plan(name="lowres", **kwargs):

@@ -301,10 +301,13 @@ def _new_architecture(node: Node, dims: int) -> Architecture:
     _check_blocks(kwargs, dims)
     stages = kwargs.child("n_stages").integer()
     blocks = "n_blocks_per_stage" if kind == "residual_unet" else "n_conv_per_stage"
+    features = _per_stage(kwargs.child("features_per_stage"), stages)
+    if len(features) != stages:
+        raise kwargs.wrong(f"'features_per_stage' {features} do not fit n_stages {stages}")
     return Architecture(
         kind=kind,
         dims=dims,
-        features=_per_stage(kwargs.child("features_per_stage"), stages),
+        features=features,
         kernel_sizes=_per_axis(kwargs.child("kernel_sizes"), stages, dims),
         strides=_per_axis(kwargs.child("strides"), stages, dims),
         encoder_blocks=_per_stage(kwargs.child(blocks), stages),
