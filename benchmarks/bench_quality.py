@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peer import PEER_ALLOCATOR
 
 from delineate.formats.datasets import open_dataset
 from delineate.formats.nnunet.splits_json import splits_to_json
 from delineate.workflows.plan_dataset import splits_of
 from delineate.workflows.run_dataset import RunSettings, run_dataset
+from peer import PEER_ALLOCATOR
 
 POINTS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
 """Shares of the budget at which the peer is scored on its way."""

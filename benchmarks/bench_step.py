@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peer import PEER_ALLOCATOR, show
 
 from delineate.planning.plan import Architecture, Configuration
 from delineate.planning.recipe import Precision, Recipe
 from delineate.planning.rules.cost import step_operations
 from delineate.training.machine import find_machine, measure_convolution
 from delineate.training.probe import measure_step
+from peer import PEER_ALLOCATOR, show
 
 PATCH = (40, 56, 40)
 BATCH = 9
@@ -107,7 +107,11 @@ def _peer_seconds() -> float | None:
         path.write_text(json.dumps(task))
         script = Path(__file__).with_name("step_peer.py")
         done = subprocess.run(
-            [python, str(script), str(path)], capture_output=True, text=True, check=True, env={**os.environ, **PEER_ALLOCATOR}
+            [python, str(script), str(path)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, **PEER_ALLOCATOR},
         )
     return float(json.loads(done.stdout.strip().splitlines()[-1])["seconds"])
 

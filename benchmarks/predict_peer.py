@@ -1,6 +1,6 @@
 """Run by the interpreter that has nnU-Net: predicts prepared arrays with nnU-Net's predictor and times each case.
 
-Usage: ``python predict_peer.py QUESTION.pt ANSWER.pt``; the architecture, the weights and the arrays are in the question.
+Usage: ``python predict_peer.py QUESTION.pt ANSWER.pt``; the question holds network, weights and arrays.
 """
 
 import sys

@@ -122,9 +122,18 @@ def report(trainer, folder: Path, task: dict, spent: float, steps: int, *, mirro
         data, labels, _, _ = cases.load_case(case)
         logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.asarray(data[:])))
         guess, truth = logits.argmax(0).numpy(), np.asarray(labels[0])
-        scores.append([2 * ((guess == k) & (truth == k)).sum() / max((guess == k).sum() + (truth == k).sum(), 1) for k in (1, 2)])
+        scores.append(
+            [2 * ((guess == k) & (truth == k)).sum() / max((guess == k).sum() + (truth == k).sum(), 1) for k in (1, 2)]
+        )
     mean = np.mean(scores, axis=0)
-    line = {"seconds": spent, "steps": steps, "anterior": mean[0], "posterior": mean[1], "mean": mean.mean(), "mirrored": mirror}
+    line = {
+        "seconds": spent,
+        "steps": steps,
+        "anterior": mean[0],
+        "posterior": mean[1],
+        "mean": mean.mean(),
+        "mirrored": mirror,
+    }
     print("POINT " + json.dumps({k: float(v) for k, v in line.items()}), flush=True)
     trainer.network.train()
     trainer.set_deep_supervision_enabled(True)

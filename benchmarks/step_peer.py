@@ -31,7 +31,9 @@ def main() -> None:
     weights[-1] = 0.0
     loss = DeepSupervisionWrapper(
         DC_and_CE_loss(
-            {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
+            {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False},
+            {},
+            dice_class=MemoryEfficientSoftDiceLoss,
         ),
         [w / sum(weights) for w in weights],
     )

@@ -28,9 +28,13 @@ from numpy.typing import NDArray
 
 from delineate.case.prepared import Prepared, Trace
 from delineate.errors import ImageReadError, ResourceError, UsageError
-from delineate.execution.atomic import atomic_path
 
 SIDE_FOLDER = "delineate"
+PART_FOLDER = ".partial"
+"""Where files are until they are complete. It stays: removing a folder after every case costs some filesystems more than
+the writing."""
+ENDINGS = (".b2nd", "_seg.b2nd", ".pkl", ".npz", ".json")
+"""The files of a case in the order in which they are put in place."""
 FORMAT_VERSION = 1
 CODEC = blosc2.Codec.LZ4HC
 COMPRESSION_LEVEL = 1
@@ -178,11 +182,23 @@ class PreparedStore:
         """
         if prepared.labels is None:
             raise UsageError(f"Only cases with labels are stored for training; case {case_id} has none.")
-        with atomic_path(self._side(case_id, ".json")) as record:
-            # the record goes first and comes last, when the block ends: between, the case is not there
+        part = self.folder / SIDE_FOLDER / PART_FOLDER
+        parts = {path.name: path for path in (part / f"{case_id}{ending}" for ending in ENDINGS)}
+        try:
+            part.mkdir(parents=True, exist_ok=True)
+            # the record goes first and comes last: between, the case is not there
             self._side(case_id, ".json").unlink(missing_ok=True)
-            sizes = self._write_files(case_id, prepared, record.parent)
-            record.write_text(json.dumps(self._record(case_id, prepared, sizes)), encoding="utf-8")
+            self._write_parts(case_id, prepared, parts)
+            for name, path in parts.items():
+                path.replace(self._place(name))
+        except OSError as error:
+            raise ResourceError(
+                f"Could not write case {case_id} into {self.folder} ({error.strerror}). Free some space or choose "
+                "another folder, and run the same command again."
+            ) from error
+        finally:
+            for path in parts.values():
+                path.unlink(missing_ok=True)
 
     def has(self, case_id: str) -> bool:
         """Say whether the case is there, complete, and prepared under the store's settings."""
@@ -222,20 +238,22 @@ class PreparedStore:
     def _side(self, case_id: str, ending: str) -> Path:
         return self.folder / SIDE_FOLDER / f"{case_id}{ending}"
 
-    def _write_files(self, case_id: str, prepared: Prepared, part: Path) -> dict[str, int]:
-        """Write all files but the record into the folder ``part``, then move them; return their sizes in bytes."""
+    def _place(self, name: str) -> Path:
+        side = name.endswith((".npz", ".json"))
+        return self.folder / SIDE_FOLDER / name if side else self.folder / name
+
+    def _write_parts(self, case_id: str, prepared: Prepared, parts: Mapping[str, Path]) -> None:
+        """Write all files of a case under temporary names, the record with the sizes of the others last."""
+        array_file, labels_file, properties_file, locations_file, record_file = parts.values()
         labels = np.ascontiguousarray(prepared.labels, np.int16)[None]
         array = np.ascontiguousarray(prepared.array, np.float32)
-        _write_array(part / f"{case_id}.b2nd", array, self._patch_size, _better_filter(array))
-        _write_array(part / f"{case_id}_seg.b2nd", labels, self._patch_size, blosc2.Filter.SHUFFLE)
-        (part / f"{case_id}.pkl").write_bytes(pickle.dumps(_nnunet_properties(prepared)))
-        _write_locations(part / f"{case_id}.npz", prepared)
-        sizes = {}
-        for path in sorted(part.iterdir()):
-            name = f"{SIDE_FOLDER}/{path.name}" if path.suffix == ".npz" else path.name
-            sizes[name] = path.stat().st_size
-            path.replace(self.folder / name)
-        return sizes
+        _write_array(array_file, array, self._patch_size, _better_filter(array))
+        _write_array(labels_file, labels, self._patch_size, blosc2.Filter.SHUFFLE)
+        properties_file.write_bytes(pickle.dumps(_nnunet_properties(prepared)))
+        _write_locations(locations_file, prepared)
+        files = {self._place(name): path for name, path in parts.items() if path != record_file}
+        sizes = {str(place.relative_to(self.folder).as_posix()): path.stat().st_size for place, path in files.items()}
+        record_file.write_text(json.dumps(self._record(case_id, prepared, sizes)), encoding="utf-8")
 
     def _record(self, case_id: str, prepared: Prepared, sizes: Mapping[str, int]) -> dict[str, Any]:
         return {
@@ -288,7 +306,7 @@ def _write_array(path: Path, array: NDArray[Any], patch_size: tuple[int, ...] | 
     blocks, chunks = block_shapes(array.shape, patch, array.itemsize)
     parameters = {"codec": CODEC, "clevel": COMPRESSION_LEVEL, "filters": [byte_filter], "nthreads": 1}
     try:
-        blosc2.asarray(array, urlpath=str(path), chunks=chunks, blocks=blocks, cparams=parameters)
+        blosc2.asarray(array, urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=parameters)
     except RuntimeError as error:
         raise ResourceError(
             f"Could not write {path.name} ({error}). Is the disk full? Free space, run again."
