@@ -188,7 +188,7 @@ def main() -> None:
         print("prediction: set DELINEATE_DATA and DELINEATE_ORACLE_PYTHON to run this benchmark")
     for row in rows:
         print(
-            f"{row['operation']:<64}{row['peer']} {row['peer_seconds']:.3f} s, ours {row['ours_seconds']:.3f} s a case, "
+            f"{row['operation']:<63}{row['peer']} {row['peer_seconds']:.3f}, ours {row['ours_seconds']:.3f} s a case, "
             f"{row['ratio']:.1f} times faster; equal voxels {100 * row['agreement']:.3f} %, "
             f"Dice {row['peer_dice']:.4f} and {row['ours_dice']:.4f} ({row['dice_difference']:+.4f})"
         )

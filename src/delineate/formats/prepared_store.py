@@ -31,17 +31,13 @@ from delineate.errors import ImageReadError, ResourceError, UsageError
 
 SIDE_FOLDER = "delineate"
 PART_FOLDER = ".partial"
-"""Where files are until they are complete. It stays: removing a folder after every case costs some filesystems more than
-the writing."""
+"""Where files are until they are complete. It stays, because removing a folder can cost more than the writing."""
 ENDINGS = (".b2nd", "_seg.b2nd", ".pkl", ".npz", ".json")
 """The files of a case in the order in which they are put in place."""
 FORMAT_VERSION = 1
 CODEC = blosc2.Codec.LZ4HC
 COMPRESSION_LEVEL = 1
 """nnU-Net takes 5 of the same codec, which needs three times as long for files a tenth smaller."""
-FILTERS = (blosc2.Filter.NOFILTER, blosc2.Filter.SHUFFLE)
-SAMPLE_BYTES = 128 * 1024
-"""What is compressed on trial to choose the filter."""
 MOST_BLOCK_BYTES = 128 * 1024
 """Blocks are what one read decompresses at least (nnU-Net)."""
 MOST_CHUNK_BYTES = 6 * 1024**2
@@ -247,7 +243,7 @@ class PreparedStore:
         array_file, labels_file, properties_file, locations_file, record_file = parts.values()
         labels = np.ascontiguousarray(prepared.labels, np.int16)[None]
         array = np.ascontiguousarray(prepared.array, np.float32)
-        _write_array(array_file, array, self._patch_size, _better_filter(array))
+        _write_array(array_file, array, self._patch_size, _byte_filter(prepared.trace))
         _write_array(labels_file, labels, self._patch_size, blosc2.Filter.SHUFFLE)
         properties_file.write_bytes(pickle.dumps(_nnunet_properties(prepared)))
         _write_locations(locations_file, prepared)
@@ -313,17 +309,9 @@ def _write_array(path: Path, array: NDArray[Any], patch_size: tuple[int, ...] | 
         ) from error
 
 
-def _better_filter(array: NDArray[np.float32]) -> Any:
-    """Return the byte filter that makes the middle slices smaller: shuffling suits interpolated values, not whole ones.
-
-    The quick codec decides for the slow one; both prefer the same filter.
-    """
-    depth, rows = array.shape[1], max(1, SAMPLE_BYTES // array[0, 0].nbytes)
-    start = max(0, (depth - rows) // 2)
-    sample = np.ascontiguousarray(array[0, start : start + rows])
-    options = {"codec": blosc2.Codec.LZ4, "clevel": 5, "typesize": sample.itemsize, "nthreads": 1}
-    sizes = {kind: len(blosc2.compress2(sample, filters=[kind], **options)) for kind in FILTERS}
-    return min(sizes, key=lambda kind: sizes[kind])
+def _byte_filter(trace: Trace) -> Any:
+    """Return the filter that makes intensities smaller: interpolated values gain by shuffling, repeated ones lose."""
+    return blosc2.Filter.NOFILTER if trace.prepared_shape == trace.cropped_shape else blosc2.Filter.SHUFFLE
 
 
 def block_shapes(shape: tuple[int, ...], patch_size: tuple[int, ...], itemsize: int) -> tuple[Shape4, Shape4]:

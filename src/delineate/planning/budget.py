@@ -274,8 +274,8 @@ def _reasons_of_time(
     for candidate, cost in measured:
         reasons.append(
             f"Measured {describe(candidate.configuration, candidate.recipe)}: {cost.seconds:.3g} s per step, "
-            f"{cost.peak_bytes / GIBIBYTE:.2f} GiB; {iterations_within(left, cost.seconds)} steps fit, estimated Dice "
-            f"{search.expected(candidate, cost.seconds, left):.3f} (a rule of thumb for comparing)."
+            f"{cost.peak_bytes / GIBIBYTE:.2f} GiB; {iterations_within(left, cost.seconds)} steps fit, score "
+            f"{max(0.0, search.expected(candidate, cost.seconds, left)):.3f} (a rule of thumb, for comparing only)."
         )
     refused = len(trials) - len(measured)
     return [*reasons, f"{_count(refused, 'candidate')} did not fit the memory."] if refused else reasons

@@ -204,6 +204,7 @@ def _recipe(
         channels_last=precision == "bfloat16",
         deep_supervision=configuration.architecture.stages >= model.deep_supervision_from_stages,
         foreground_fraction=model.foreground_fraction if sight.patch_share < 0.5 else STANDARD_FOREGROUND_FRACTION,
+        case_order="shuffled",
         augmentation=augmentation_for(budget_seconds),
         mirror_axes=tuple(range(configuration.dims)),
     )

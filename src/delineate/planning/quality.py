@@ -68,7 +68,7 @@ class BudgetModel:
     most_trials: int = 8
     memory_share: float = 0.85
     """Share of the memory that a training may fill."""
-    least_seconds: float = 30.0
+    least_seconds: float = 10.0
     """Shortest budget that is tried at all."""
     least_iterations: int = 60
     """Fewest training steps that can give anything of use."""
@@ -84,7 +84,7 @@ class BudgetModel:
     """Copies of each feature-map value that a training step holds, for the forecast of memory."""
     memory_retreat: float = 0.6
     """After a candidate did not fit, only those with less than this share of its forecast memory are tried."""
-    least_sightings: int = 500
+    least_sightings: int = 100
     """A structure that fewer patches show will probably be missed."""
 
 

@@ -1,0 +1,36 @@
+"""The table of ratios against the peers: ``make bench``.
+
+Needs DELINEATE_DATA (real data) and DELINEATE_ORACLE_PYTHON (an interpreter with nnunetv2 2.8.1) for the rows that
+compare with nnU-Net; what is missing is said and left out. Dice over wall time is a benchmark of its own, because it
+takes as long as its budgets: ``python benchmarks/bench_quality.py --ours 5 20 --stock 20 --tuned 20``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import bench_predict
+import bench_preprocess
+import bench_resample
+import bench_restore
+import bench_step
+import torch
+from peer import show
+
+
+def main() -> None:
+    """Run every benchmark in turn, alone on the machine, and print one table."""
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    for name in ("DELINEATE_DATA", "DELINEATE_ORACLE_PYTHON"):
+        if not os.environ.get(name):
+            print(f"{name} is not set: rows that need it are left out")
+    rows = []
+    for benchmark in (bench_resample, bench_restore, bench_step, bench_preprocess, bench_predict):
+        print(f"running {benchmark.__name__} ...", flush=True)
+        rows.extend(benchmark.measure())
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
