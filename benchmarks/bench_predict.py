@@ -39,7 +39,7 @@ KEEP_MEMORY = {
 WAYS: dict[str, dict[str, Any]] = {
     "float32": {"precision": "float32"},
     "bfloat16": {"precision": "bfloat16"},
-    "bfloat16, patch cut to the image": {"precision": "bfloat16", "fit_patch_to_image": True},
+    "bfloat16, patch cut to image": {"precision": "bfloat16", "fit_patch_to_image": True},
 }
 
 

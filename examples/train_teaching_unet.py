@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """Train a small 3-D U-Net on phantoms and print how well it segments phantoms that it has never seen.
 
 The tutorial ``docs/tutorials/unet3d.md`` explains every part. Run with ``python examples/train_teaching_unet.py``.

@@ -19,25 +19,25 @@ from delineate.planning.plan import Configuration
 class BudgetModel:
     """The constants of the budget planner. Measured ones come from MSD Hippocampus, fold 0; see docs/log.md."""
 
-    asymptotic_error: float = 0.10
+    asymptotic_error: float = 0.105
     """1 - Dice after endless training, at ``reference_parameters``."""
     reference_parameters: float = 1.4e6
-    capacity_exponent: float = 0.06
+    capacity_exponent: float = 0.05
     """The asymptotic error falls with parameters to this power."""
     capacity_per_structure: float = 0.5
     """More than two structures need parameters by their number to this power."""
-    learning_error: float = 0.055
-    """Error on top of the asymptote after ``reference_steps`` of batch 4 with full context."""
+    learning_error: float = 0.025
+    """Error on top of the asymptote after ``reference_steps`` of ``reference_batch`` with full context."""
     reference_steps: float = 1000
-    reference_batch: float = 4
-    learning_exponent: float = 0.9
+    reference_batch: float = 2
+    learning_exponent: float = 0.4
     """The error on top falls with effective steps to this power."""
     batch_exponent: float = 0.5
     """Beyond the reference batch, effective steps grow with the batch to this power; below, linearly."""
     patch_exponent: float = 0.7
     """Effective steps grow with the patch to this power: neighbouring voxels teach much the same."""
-    width_exponent: float = 0.4
-    """Networks with more parameters learn in fewer steps: the error on top falls with parameters to this power."""
+    width_exponent: float = -0.4
+    """Effective steps grow with parameters to this power; negative, because wider networks need more of them."""
     context_penalty: float = 1.0
     """Relative rise of the asymptote for each halving of the patch edges below what matters."""
     plane_penalty: float = 0.12
@@ -46,11 +46,11 @@ class BudgetModel:
     """Ratio of spacings from which a 2-D network loses nothing."""
     coarse_penalty: float = 0.25
     """Relative rise for each doubling of the spacing below full resolution."""
-    shallow_penalty: float = 0.01
+    shallow_penalty: float = 0.03
     """Relative rise for each half of the network (encoder, decoder) with a single convolution per stage."""
     deep_supervision_from_stages: int = 5
     """Networks at least this deep are trained with deep supervision."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     gradient_clip: float = 12.0
     foreground_fraction: float = 0.5

@@ -19,6 +19,7 @@ from delineate.geometry.grid import Grid
 from delineate.inference import Ensemble, Tiling, make_ensemble
 from delineate.networks import build_network, load_weights
 from delineate.planning.machine import Machine
+from delineate.training.allocator import keep_memory
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.segment_case import segment_case
 
@@ -153,6 +154,7 @@ def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True,
     ModelError
         If the weights do not fit the architecture.
     """
+    keep_memory()
     configuration = package.configuration
     networks = []
     for weights in package.weights.values():
