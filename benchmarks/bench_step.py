@@ -39,14 +39,14 @@ def measure() -> list[dict[str, Any]]:
 def _row(precision: Precision, peer: float | None) -> dict[str, Any]:
     cost = measure_step(configuration(), recipe(precision), in_channels=1, heads=3, device="cpu", max_seconds=60)
     operations = BATCH * step_operations(configuration().architecture, PATCH, 1, 3)
-    ceiling = measure_convolution("cpu", precision) * 1e9
+    speed, ceiling = operations / cost.seconds, measure_convolution("cpu", precision) * 1e9
     return {
         "operation": f"training step, Hippocampus 3d_fullres network, batch {BATCH}, {precision}",
         "peer": "nnU-Net 2.8.1, float32",
         "peer_seconds": peer,
         "ours_seconds": cost.seconds,
         "ratio": peer / cost.seconds if peer else None,
-        "note": f"{operations / cost.seconds / 1e9:.0f} GFLOP/s, {operations / cost.seconds / ceiling:.0%} of a convolution's",
+        "note": f"{speed / 1e9:.0f} GFLOP/s, {speed / ceiling:.0%} of a single convolution's",
     }
 
 

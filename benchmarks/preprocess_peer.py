@@ -1,4 +1,4 @@
-"""Run by the interpreter that has nnU-Net: preprocesses the cases of QUESTION.json, one after the other; prints seconds."""
+"""Run by the interpreter that has nnU-Net: preprocesses the cases of QUESTION.json in turn; prints seconds."""
 
 import json
 import sys

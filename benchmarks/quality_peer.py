@@ -5,7 +5,7 @@ Arguments: a JSON file with dataset (MSD folder), work (folder), mode (stock or 
 ``stock`` is nnU-Net's own 3d_fullres plan. ``tuned`` is what an expert would make of nnU-Net for so little time: half
 the features, batch 4, and in both cases the schedule is stretched over the number of iterations that fit, which is
 measured first. The time of planning and preprocessing is not counted against nnU-Net. Prints JSON lines: seconds of
-training, iterations, Dice of both structures on the validation cases of fold 0 without mirroring; the last line with it.
+training, iterations, Dice of both structures on the validation cases of fold 0 without mirroring; the last one with.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def report(trainer, folder: Path, task: dict, spent: float, steps: int, *, mirro
     trainer.network.eval()
     predictor = nnUNetPredictor(use_mirroring=mirror, device=torch.device("cpu"), allow_tqdm=False, verbose=False)
     predictor.manual_initialization(
-        trainer.network, trainer.plans_manager, trainer.configuration_manager, None, trainer.dataset_json, "nnUNetTrainer",
-        trainer.inference_allowed_mirroring_axes,
+        trainer.network, trainer.plans_manager, trainer.configuration_manager, None, trainer.dataset_json,
+        "nnUNetTrainer", trainer.inference_allowed_mirroring_axes,
     )  # fmt: skip
     cases = nnUNetDatasetBlosc2(str(folder / "nnUNetPlans_3d_fullres"), task["splits"][0]["val"])
     scores = []

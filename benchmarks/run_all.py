@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import platform
 
+import torch
+
 import bench_predict
 import bench_preprocess
 import bench_resample
 import bench_restore
 import bench_step
-import torch
 from peer import show
 
 

@@ -24,7 +24,8 @@ def main() -> None:
     stages = len(task["features"])
     network = PlainConvUNet(
         1, stages, task["features"], torch.nn.Conv3d, task["kernels"], task["strides"], task["convs"], 3,
-        task["convs"][:-1], conv_bias=True, norm_op=torch.nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True},
+        task["convs"][:-1], conv_bias=True,
+        norm_op=torch.nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True},
         nonlin=torch.nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=True,
     )  # fmt: skip
     weights = [1 / 2**i for i in range(stages - 1)]

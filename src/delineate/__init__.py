@@ -1,6 +1,6 @@
 """Delineate: from annotated medical images to contours that a clinician has approved.
 
-The names below are the public Python interface; they are loaded when first used, so that importing the package is quick.
+The names below are the public Python interface; they are loaded when first used, so the import is quick.
 
     import delineate
 

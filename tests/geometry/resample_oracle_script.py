@@ -1,4 +1,4 @@
-"""Run by the interpreter that has nnU-Net: resamples what the questions file holds; ``python SCRIPT IN.npz OUT.npz``."""
+"""Run by the interpreter that has nnU-Net: resamples what IN.npz holds; ``python SCRIPT IN.npz OUT.npz``."""
 
 import json
 import sys

@@ -35,9 +35,7 @@ class Image:
 
     def __post_init__(self) -> None:
         if self.array.shape[1:] != self.grid.shape or self.array.shape[0] < 1:
-            raise GeometryError(
-                f"An image array must be (channel, *{self.grid.shape}); got {self.array.shape}."
-            )
+            raise GeometryError(f"An image array must be (channel, *{self.grid.shape}); got {self.array.shape}.")
 
     @property
     def channels(self) -> int:

@@ -60,7 +60,7 @@ class LabelScheme:
         if values != expected:
             raise LabelError(f"Label values must be consecutive from 1; declared are {values}.")
         if self.ignore is not None and self.ignore != len(values) + 1:
-            raise LabelError(f"The ignore label must be the highest label plus one, {len(values) + 1}; got {self.ignore}.")
+            raise LabelError(f"The ignore label must be the highest plus one, {len(values) + 1}; got {self.ignore}.")
         if self.has_regions and (self.region_order is None or len(self.region_order) != len(self.structures)):
             raise LabelError(
                 f"Region labels need `regions_class_order` with {len(self.structures)} values; got {self.region_order}."

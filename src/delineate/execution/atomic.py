@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,25 +17,31 @@ from delineate.errors import ResourceError
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; rename it to ``target`` when the block ends without an error.
 
-    The temporary name keeps the target's suffixes, because image writers choose the format by them.
+    The temporary name keeps the target's suffixes, because image writers choose the format by them. The block may make
+    a file or a folder of that name.
 
     Raises
     ------
     ResourceError
         If the folder cannot be written or the disk is full; the target is left as it was.
     """
-    temporary: Path | None = None
+    temporary = target.parent / f".partial-{secrets.token_hex(8)}-{target.name}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
-        temporary = folder / target.name
         yield temporary
         temporary.replace(target)
     except OSError as error:
         raise _explained(error, target) from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary.parent, ignore_errors=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove what was not renamed: a file, or a folder of files."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(target: Path, data: bytes) -> None:

@@ -218,6 +218,7 @@ def _information(path: Path, content: NDArray[np.uint8], header: NiftiHeader) ->
 
 def _read_information(path: Path) -> Any:
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")  # named, so that ITK does not ask every format whether the file is its own
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     return reader
