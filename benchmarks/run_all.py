@@ -14,6 +14,7 @@ import torch
 
 import bench_predict
 import bench_preprocess
+import bench_preprocess_command
 import bench_resample
 import bench_restore
 import bench_step
@@ -27,7 +28,14 @@ def main() -> None:
         if not os.environ.get(name):
             print(f"{name} is not set: rows that need it are left out")
     rows = []
-    for benchmark in (bench_resample, bench_restore, bench_step, bench_preprocess, bench_predict):
+    for benchmark in (
+        bench_resample,
+        bench_restore,
+        bench_step,
+        bench_preprocess,
+        bench_preprocess_command,
+        bench_predict,
+    ):
         print(f"running {benchmark.__name__} ...", flush=True)
         rows.extend(benchmark.measure())
     show(rows)
