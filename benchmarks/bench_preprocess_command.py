@@ -16,10 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peer import show
-
 from delineate.case import LabelScheme
 from delineate.formats.nnunet import dataset_json
+from peer import show
 
 
 def measure() -> list[dict[str, Any]]:
