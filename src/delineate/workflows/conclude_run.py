@@ -56,6 +56,10 @@ def conclude_run(
     model = assemble(package, run.machine, mirroring=mirroring)
     validation = _validate(run, model, progress, cancellation)
     test = _test(run, model, progress, cancellation)
+    conclusion = Conclusion(
+        validation=summarise(validation.scores),
+        test=summarise(test.scores) if test is not None and test.scores else None,
+    )
     write_report(
         _findings(run, tuple(package.weights), validation, test),
         run.planned.dataset,
@@ -66,13 +70,10 @@ def conclude_run(
             histories={fold: read_history(run.folder.fold(fold)) for fold in package.weights},
             notices=tuple(notices),
         ),
-        facts=(*times, *machine_facts(run.machine), _mirroring_fact(model)),
+        facts=(*times, *machine_facts(run.machine), _mirroring_fact(model), *_validation_fact(conclusion)),
         provenance=software_facts(command, run.decision.recipe.seed),
     )
-    return Conclusion(
-        validation=summarise(validation.scores),
-        test=summarise(test.scores) if test is not None and test.scores else None,
-    )
+    return conclusion
 
 
 def _validate(run: TrainingRun, model: Model, progress: Progress, cancellation: Cancellation) -> Scored:
@@ -135,3 +136,12 @@ def _findings(run: TrainingRun, folds: tuple[str, ...], validation: Scored, test
 def _mirroring_fact(model: Model) -> Fact:
     axes = model.tiling.mirror_axes
     return Fact(label="Mirroring in prediction", value=f"axes {', '.join(map(str, axes))}" if axes else "none")
+
+
+def _validation_fact(conclusion: Conclusion) -> tuple[Fact, ...]:
+    """Tell the validation result beside that of a test set, which the page opens with."""
+    if conclusion.test is None:
+        return ()
+    found = conclusion.validation
+    value = f"mean Dice {found.foreground_dice:.3f} over {found.n_cases} cases that were not trained on"
+    return (Fact(label="Validation cases", value=value),)
