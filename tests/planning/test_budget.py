@@ -113,7 +113,7 @@ def test_more_time_never_promises_less():
     model, promised, steps = BudgetModel(), [], []
     for budget in (MINUTE, 5 * MINUTE, 20 * MINUTE, HOUR, 4 * HOUR, 24 * HOUR):
         configuration, recipe, _ = _decide("hippocampus_208", budget)
-        found = candidates(plan, fingerprint, LAPTOP, budget, model)
+        found = candidates(plan, fingerprint, LAPTOP, model)
         sight = next(c.sight for c in found if c.configuration == configuration)
         size = parameter_count(configuration.architecture, 1, 3)
         promised.append(
@@ -122,6 +122,12 @@ def test_more_time_never_promises_less():
         steps.append(recipe.iterations * step_operations(configuration.architecture, recipe.patch_size, 1, 3))
     assert promised == sorted(promised)
     assert steps == sorted(steps)
+
+
+def test_many_passes_get_the_full_augmentation():
+    _, short, _ = _decide("hippocampus_208", 5 * MINUTE)
+    _, long, _ = _decide("hippocampus_208", 4 * HOUR)
+    assert (short.augmentation, long.augmentation) == ("light", "nnunet")
 
 
 def test_a_faster_machine_is_used():

@@ -155,7 +155,7 @@ def standard_configuration(plan: Plan) -> Configuration:
 
 def _explore(search: _Search, measure: Measure, clock: Callable[[], float]) -> list[Trial]:
     """Measure the most promising candidates in turn, until the most promising one is measured or time is up."""
-    fitting = candidates(search.plan, search.fingerprint, search.machine, search.budget_seconds, search.model)
+    fitting = candidates(search.plan, search.fingerprint, search.machine, search.model)
     fitting = [c for c in fitting if c.forecast_bytes <= search.memory_limit]
     trials: list[Trial] = []
     started = clock()
@@ -226,6 +226,8 @@ def _conclude(search: _Search, trials: Sequence[Trial], spent: float) -> tuple[C
     if iterations < search.model.least_iterations:
         _refuse(search, measured, spent)
     recipe = fast_recipe(chosen.recipe, iterations, left)
+    if _passes(search, chosen.configuration, recipe) >= search.model.passes_for_full_augmentation:
+        recipe = replace(recipe, augmentation="nnunet")
     reasons = (
         *_reasons_of_time(search, measured, trials, spent),
         *_reasons_of_choice(search, chosen, cost, recipe),
@@ -283,10 +285,7 @@ def _reasons_of_time(
 
 def _reasons_of_choice(search: _Search, chosen: Candidate, cost: StepCost, recipe: Recipe) -> list[str]:
     configuration = chosen.configuration
-    shapes = image_shapes(search.plan, search.fingerprint, configuration)
-    slices = _slices(search, configuration)
-    voxels = float(np.prod(shapes, axis=1).mean()) * slices * search.fingerprint.cases
-    passes = recipe.iterations * recipe.batch_size * math.prod(recipe.patch_size) / voxels
+    passes = _passes(search, configuration, recipe)
     return [
         f"Chosen: {describe(configuration, recipe)}, because it promises the best result in the steps that fit.",
         f"{recipe.iterations} steps of {recipe.batch_size} patches at {cost.seconds:.3g} s are "
@@ -295,6 +294,13 @@ def _reasons_of_choice(search: _Search, chosen: Candidate, cost: StepCost, recip
         f"AdamW with a cosine schedule, {recipe.warmup_iterations} steps of warm-up and weights averaged with decay "
         f"{recipe.ema_decay:.4g}, because a short training must settle quickly; augmentation '{recipe.augmentation}'.",
     ]
+
+
+def _passes(search: _Search, configuration: Configuration, recipe: Recipe) -> float:
+    """Return how often training sees every voxel of the dataset, on average."""
+    shapes = image_shapes(search.plan, search.fingerprint, configuration)
+    voxels = float(np.prod(shapes, axis=1).mean()) * _slices(search, configuration) * search.fingerprint.cases
+    return recipe.iterations * recipe.batch_size * math.prod(recipe.patch_size) / voxels
 
 
 def _slices(search: _Search, configuration: Configuration) -> float:

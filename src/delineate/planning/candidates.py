@@ -18,7 +18,7 @@ from delineate.planning.rules.cost import parameter_count, step_operations
 from delineate.planning.rules.memory import feature_map_voxels
 from delineate.planning.rules.spacing import ANISOTROPY_THRESHOLD, resampled_shapes
 from delineate.planning.rules.topology import Pooling, architecture, features_per_stage, pooling
-from delineate.planning.schedule import augmentation_for, ema_decay
+from delineate.planning.schedule import ema_decay
 
 BASE_FEATURES = (16, 24, 32)
 """Channels at full resolution that are tried; nnU-Net has 32."""
@@ -60,9 +60,7 @@ class Candidate:
     """Memory that training will roughly take."""
 
 
-def candidates(
-    plan: Plan, fingerprint: Fingerprint, machine: Machine, budget_seconds: float, model: BudgetModel
-) -> list[Candidate]:
+def candidates(plan: Plan, fingerprint: Fingerprint, machine: Machine, model: BudgetModel) -> list[Candidate]:
     """Return all candidates for a dataset and a machine, the plan's own configurations included.
 
     Volumes are offered to 3-D networks at full and low resolution; planes, thin volumes and thick slices to 2-D ones.
@@ -73,7 +71,7 @@ def candidates(
         shapes = image_shapes(plan, fingerprint, base)
         for configuration in (base, *_variants(base, shapes, machine)):
             sight = _sight(plan, base, configuration.patch_size, shapes)
-            recipe = _recipe(configuration, machine, budget_seconds, model, sight)
+            recipe = _recipe(configuration, machine, model, sight)
             found.append(_candidate(configuration, recipe, sight, model, heads))
     return found
 
@@ -185,9 +183,7 @@ def _sight(plan: Plan, base: Configuration, patch: Sequence[int], shapes: NDArra
     )
 
 
-def _recipe(
-    configuration: Configuration, machine: Machine, budget_seconds: float, model: BudgetModel, sight: Sight
-) -> Recipe:
+def _recipe(configuration: Configuration, machine: Machine, model: BudgetModel, sight: Sight) -> Recipe:
     precision: Precision = "bfloat16" if machine.bfloat16 else "float32"
     iterations = model.least_iterations
     return Recipe(
@@ -205,6 +201,6 @@ def _recipe(
         deep_supervision=configuration.architecture.stages >= model.deep_supervision_from_stages,
         foreground_fraction=model.foreground_fraction if sight.patch_share < 0.5 else STANDARD_FOREGROUND_FRACTION,
         case_order="shuffled",
-        augmentation=augmentation_for(budget_seconds),
+        augmentation="light",
         mirror_axes=tuple(range(configuration.dims)),
     )

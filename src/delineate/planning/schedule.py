@@ -6,12 +6,10 @@ from dataclasses import replace
 
 from delineate.planning.machine import Machine
 from delineate.planning.plan import Configuration
-from delineate.planning.recipe import Augmentation, Precision, Recipe
+from delineate.planning.recipe import Precision, Recipe
 
 STANDARD_ITERATIONS = 250_000
 """1000 epochs of 250 iterations (nnU-Net)."""
-LIGHT_AUGMENTATION_BELOW_SECONDS = 30 * 60
-"""Shorter trainings do not last long enough for nnU-Net's full augmentation to pay."""
 EMA_HORIZON = 0.1
 """The average of the weights looks back over this share of the training."""
 MAX_EMA_DECAY = 0.999
@@ -61,11 +59,6 @@ def fast_recipe(recipe: Recipe, iterations: int, seconds: float) -> Recipe:
         ema_decay=ema_decay(iterations),
         budget_seconds=seconds,
     )
-
-
-def augmentation_for(budget_seconds: float) -> Augmentation:
-    """Return the augmentation that pays in a training of that length: the cheaper ``light`` one below half an hour."""
-    return "light" if budget_seconds < LIGHT_AUGMENTATION_BELOW_SECONDS else "nnunet"
 
 
 def ema_decay(iterations: int) -> float:
