@@ -48,7 +48,7 @@ class BudgetModel:
     """Relative rise for each doubling of the spacing below full resolution."""
     shallow_penalty: float = 0.03
     """Relative rise for each half of the network (encoder, decoder) with a single convolution per stage."""
-    passes_for_full_augmentation: float = 60.0
+    passes_for_full_augmentation: float = 150.0
     """From so many passes over the data on, nnU-Net's full augmentation; with fewer, the cheap one of few changes."""
     deep_supervision_from_stages: int = 5
     """Networks at least this deep are trained with deep supervision."""
