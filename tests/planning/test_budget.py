@@ -92,7 +92,6 @@ def test_small_volumes_get_a_small_network_on_nearly_whole_volumes():
     assert configuration.architecture.features[0] in (16, 24, 32)
     assert all(p >= 0.8 * n for p, n in zip(configuration.patch_size, (36, 50, 35), strict=True))
     assert (recipe.optimizer, recipe.schedule, recipe.precision) == ("adamw", "cosine", "bfloat16")
-    assert recipe.augmentation == "light"
     assert recipe.budget_seconds < 20 * MINUTE
 
 
@@ -125,7 +124,7 @@ def test_more_time_never_promises_less():
 
 
 def test_many_passes_get_the_full_augmentation():
-    _, short, _ = _decide("hippocampus_208", 5 * MINUTE)
+    _, short, _ = _decide("hippocampus_208", MINUTE)
     _, long, _ = _decide("hippocampus_208", 4 * HOUR)
     assert (short.augmentation, long.augmentation) == ("light", "nnunet")
 
@@ -191,8 +190,8 @@ def test_a_budget_that_holds_the_whole_schedule_gets_it():
 
 
 def test_too_short_budgets_say_what_is_needed():
-    with pytest.raises(PlanError, match=r"A budget of 10 s is too short .* at least 30 s"):
-        _decide("hippocampus_208", 10)
+    with pytest.raises(PlanError, match=r"A budget of 5 s is too short .* at least 10 s"):
+        _decide("hippocampus_208", 5)
     with pytest.raises(PlanError, match="too short"):
         _decide("hippocampus_208", float("nan"))
     with pytest.raises(PlanError, match=r"the quickest network takes .* s per step on cpu. Give at least .* min"):
