@@ -73,6 +73,7 @@ def train(plans: dict, dataset: dict, folder: Path, task: dict) -> None:
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+    plans["continue_training"] = False  # nnU-Net takes it out of the plans
     trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, device=torch.device("cpu"))
     trainer.disable_checkpointing = True
     trainer.enable_deep_supervision = True
