@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -78,6 +79,30 @@ def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     predicted = run_in_process("predict", model, "-i", str(data / "imagesTs"), "-o", out, "--no-mirroring")
     assert predicted.returncode == 0, predicted.stderr
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 1
+
+
+@pytest.mark.slow
+def test_control_c_in_the_middle_and_the_same_command_again(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    assert run_in_process("phantoms", str(data), "--cases", "5", "--held-out", "1", "--scale", "2.5").returncode == 0
+    words = ["run", str(data), "--budget", "40s", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "delineate.cli.main", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("preprocess"):
+            break
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert (out / "fold_0" / "checkpoint_latest.pt").is_file()
+    assert not list(out.rglob(".partial-*"))
+    again = run_in_process(*words)
+    assert again.returncode == 0, again.stderr
+    assert "mean Dice" in again.stdout
 
 
 def test_quantities() -> None:

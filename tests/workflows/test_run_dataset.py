@@ -13,8 +13,9 @@ from delineate.execution import Cancellation, Silent
 from delineate.formats.datasets import Dataset
 from delineate.formats.images import read_labels
 from delineate.formats.nnunet.plans_json import read_plan
+from delineate.training import Extension
 from delineate.workflows.resume_run import open_run, report_run, train_run
-from delineate.workflows.run_dataset import RunOutcome, RunSettings, run_dataset
+from delineate.workflows.run_dataset import RunOutcome, RunSettings, plan_run, run_dataset
 
 
 def test_a_run_learns_and_leaves_everything_behind(finished: RunOutcome, dataset: Dataset) -> None:
@@ -85,6 +86,36 @@ def test_single_steps_go_on_from_the_folder(finished: RunOutcome, tmp_path: Path
     assert trained.package.facts["steps"]["0"] > 0
     conclusion = report_run(copied, mirroring=False)
     assert conclusion.validation.n_cases == finished.validation.n_cases
+
+
+def test_folds_trained_in_turn_are_all_in_the_model(finished: RunOutcome, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(finished.folder.root, copied)
+    recipe = json.loads((copied / "recipe.json").read_text())
+    recipe["recipe"]["budget_seconds"] = 5.0
+    shutil.rmtree(copied / "fold_0")
+    (copied / "recipe.json").write_text(json.dumps(recipe))
+    train_run(copied, folds=("0",))
+    both = train_run(copied, folds=("1",))
+    assert set(both.package.weights) == {"0", "1"}
+    assert set(both.package.facts["steps"]) == {"0", "1"}
+
+
+def test_a_model_that_was_trained_longer_is_scored_anew(finished: RunOutcome, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(finished.folder.root, copied)
+    before = (copied / "fold_0" / "validation" / "made_by.json").read_text()
+    train_run(copied, folds=("0",), extension=Extension(seconds=3.0))
+    report_run(copied)
+    assert (copied / "fold_0" / "validation" / "made_by.json").read_text() != before
+
+
+def test_a_budget_that_was_too_short_can_be_corrected(phantoms: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError):
+        plan_run(phantoms, tmp_path / "run", RunSettings(budget_seconds=9.0))
+    decision, words = plan_run(phantoms, tmp_path / "run", RunSettings(budget_seconds=60.0))
+    assert decision.recipe.iterations > 0
+    assert words
 
 
 def test_a_folder_without_a_plan_says_what_to_do(tmp_path: Path) -> None:

@@ -16,7 +16,13 @@ from delineate.reports import Fact, FailedCase, Fold
 from delineate.training.history import read_history
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import EVERY_CASE
-from delineate.workflows.score_cases import Scored, predict_prepared, prediction_path, score_cases
+from delineate.workflows.score_cases import (
+    Scored,
+    keep_only_predictions_of,
+    predict_prepared,
+    prediction_path,
+    score_cases,
+)
 from delineate.workflows.segment_folder import segment_files
 from delineate.workflows.training_run import TrainingRun
 from delineate.workflows.write_report import Findings, TrainingStory, machine_facts, software_facts, write_report
@@ -84,6 +90,7 @@ def _validate(run: TrainingRun, model: Model, progress: Progress, cancellation: 
     failed: list[FailedCase] = []
     for fold in model.package.weights:
         held_out, target = run.split(fold).validation, run.folder.validation(fold)
+        keep_only_predictions_of(model, target)
         predict_prepared(model.only(fold), run.store, dataset, held_out, target, **watched)
         prediction_of = partial(_prediction_in, target, dataset)
         result = score_cases([cases[i] for i in held_out], dataset, prediction_of, target, **watched)
@@ -97,6 +104,7 @@ def _test(run: TrainingRun, model: Model, progress: Progress, cancellation: Canc
     dataset, target = run.planned.dataset, run.folder.test_predictions
     if not dataset.testing:
         return None
+    keep_only_predictions_of(model, target)
     segment_files(model, dataset.testing, target, progress=progress, cancellation=cancellation)
     known = [case for case in dataset.testing if case.labels is not None]
     if not known:

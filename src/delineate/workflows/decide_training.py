@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
+from delineate.execution import write_text
 from delineate.formats.recipe_json import read_recipe, write_recipe
-from delineate.planning.budget import decide
+from delineate.planning.budget import decide, describe
 from delineate.planning.machine import Machine, StepCost
 from delineate.planning.plan import Configuration
 from delineate.planning.recipe import Recipe
@@ -38,20 +40,29 @@ def decide_training(
     """
     if folder.recipe.exists():
         configuration, recipe = read_recipe(folder.recipe)
-        return Decision(configuration=configuration, recipe=recipe)
+        return Decision(configuration=configuration, recipe=recipe, step_seconds=_read_cost(folder))
     costs: dict[str, StepCost] = {}
 
     def measure(configuration: Configuration, recipe: Recipe) -> StepCost:
-        costs[configuration.name] = measure_step(
+        cost = measure_step(
             configuration,
             recipe,
             in_channels=len(planned.dataset.channel_names),
             heads=planned.dataset.scheme.head_count,
             device=machine.device,
         )
-        return costs[configuration.name]
+        costs[describe(configuration, recipe)] = cost
+        return cost
 
     configuration, recipe = decide(planned.plan, planned.fingerprint, budget_seconds, machine, measure)
+    cost = costs.get(describe(configuration, recipe))
+    if cost is not None:
+        write_text(folder.step_cost, json.dumps({"seconds": cost.seconds, "device": machine.device}))
     write_recipe(folder.recipe, configuration, recipe)
-    cost = costs.get(configuration.name)
     return Decision(configuration=configuration, recipe=recipe, step_seconds=cost.seconds if cost else None)
+
+
+def _read_cost(folder: RunFolder) -> float | None:
+    if not folder.step_cost.exists():
+        return None
+    return float(json.loads(folder.step_cost.read_text(encoding="utf-8"))["seconds"])

@@ -18,6 +18,7 @@ from delineate.formats.datasets import Dataset, verified, verify_dataset
 from delineate.formats.datasets import open_dataset as open_folder
 from delineate.planning.presets import DEFAULT, Preset
 from delineate.training.machine import AUTO, find_machine
+from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.decide_training import decide_training
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import plan_dataset
@@ -81,6 +82,8 @@ def plan(
 
     Raises
     ------
+    UsageError
+        If ``out`` holds a run of another dataset or with other settings.
     PlanError
         If the budget is too short, or the dataset cannot be planned.
     ResourceError
@@ -88,8 +91,9 @@ def plan(
     """
     folder = RunFolder(root=Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="delineate-")))
     machine = find_machine(device, memory_bytes=memory_bytes)
-    planned = plan_dataset(dataset, folder, preset=preset, progress=progress)
     seconds = read_budget(budget) if isinstance(budget, str) else budget
+    claim_folder(folder, dataset, preset, seconds)
+    planned = plan_dataset(dataset, folder, preset=preset, progress=progress)
     decision = decide_training(planned, folder, machine, budget_seconds=seconds)
     return TrainingRun(planned=planned, decision=decision, folder=folder, machine=machine)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from delineate.errors import UsageError
 from delineate.execution import Cancellation, Progress
-from delineate.formats.datasets import open_dataset
+from delineate.formats.datasets import open_dataset, verified, verify_dataset
+from delineate.formats.datasets.repairs import DROP_FAULTY_CASES
 from delineate.formats.model_package import read_package
 from delineate.training import Extension
 from delineate.training.machine import AUTO, find_machine
@@ -39,6 +40,8 @@ def open_run(root: Path, *, device: str = AUTO) -> TrainingRun:
         )
     settings = json.loads(folder.settings.read_text(encoding="utf-8"))
     dataset = open_dataset(Path(settings["dataset"]), repairs=frozenset(settings.get("repairs", ())))
+    if DROP_FAULTY_CASES in dataset.repairs:
+        dataset = verified(dataset, verify_dataset(dataset))
     machine = find_machine(device)
     planned = plan_dataset(dataset, folder)
     decision = decide_training(planned, folder, machine, budget_seconds=None)

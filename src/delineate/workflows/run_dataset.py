@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from delineate.errors import UsageError
 from delineate.execution import Cancellation, Progress, Silent, Watched, write_text
 from delineate.formats.datasets import Dataset, open_dataset, verified, verify_dataset
 from delineate.formats.nnunet.dataset_json import dataset_json
@@ -22,6 +21,7 @@ from delineate.metrics.summary import Summary
 from delineate.planning.presets import DEFAULT, Preset
 from delineate.reports import Fact, describe_plan
 from delineate.training.machine import AUTO, find_machine
+from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.conclude_run import conclude_run
 from delineate.workflows.decide_training import Decision, decide_training
 from delineate.workflows.plan_dataset import plan_dataset
@@ -173,10 +173,10 @@ def _sound_dataset(
 ) -> Dataset:
     """Open and verify the dataset; refuse a folder that holds a run of something else."""
     dataset = open_dataset(source, repairs=settings.repairs)
-    _claim(folder, source, settings)
     verification = verify_dataset(dataset, workers=settings.workers, progress=progress, cancellation=cancellation)
     write_text(folder.verification, json.dumps([fault.text() for fault in verification.faults], indent=1))
     dataset = verified(dataset, verification)
+    claim_folder(folder, dataset, settings.preset, settings.budget_seconds)
     if not folder.dataset.exists():
         write_text(folder.dataset, json.dumps(dataset_json_of(dataset), indent=2))
     return dataset
@@ -191,25 +191,6 @@ def dataset_json_of(dataset: Dataset) -> dict[str, Any]:
         file_ending=dataset.file_ending,
         name=dataset.name,
     )
-
-
-def _claim(folder: RunFolder, source: Path, settings: RunSettings) -> None:
-    wanted = {
-        "dataset": str(source.resolve()),
-        "budget_seconds": settings.budget_seconds,
-        "preset": settings.preset.plans_name,
-        "repairs": sorted(settings.repairs),
-    }
-    if not folder.settings.exists():
-        write_text(folder.settings, json.dumps(wanted, indent=2))
-        return
-    found = json.loads(folder.settings.read_text(encoding="utf-8"))
-    different = [f"{key} {found.get(key)} (now {value})" for key, value in wanted.items() if found.get(key) != value]
-    if different:
-        raise UsageError(
-            f"{folder.root} holds a run with other settings: {'; '.join(different)}. Choose another --out, repeat the "
-            "earlier settings to go on, or train a finished run longer with `delineate train --extend`."
-        )
 
 
 def _training_seconds(settings: RunSettings, watch: _Stopwatch, *, reserve: float = REPORT_SECONDS) -> float | None:

@@ -48,6 +48,11 @@ class RunFolder:
         return self.root / "recipe.json"
 
     @property
+    def step_cost(self) -> Path:
+        """What a training step of the recipe was measured to cost."""
+        return self.root / "step_cost.json"
+
+    @property
     def prepared(self) -> Path:
         """Parent of the prepared cases; one folder per data identifier, as nnU-Net has it."""
         return self.root / "prepared"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from delineate.case import LabelScheme
 from delineate.errors import DelineateError, GeometryError
-from delineate.execution import Cancellation, Progress, Silent
+from delineate.execution import Cancellation, Progress, Silent, write_text
 from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.images import read_labels, write_labels
 from delineate.formats.nnunet.summary_json import write_summary
@@ -21,6 +23,8 @@ from delineate.workflows.model import Model
 
 SUMMARY = "summary.json"
 """nnU-Net's file of scores."""
+MADE_BY = "made_by.json"
+"""Names the model of the predictions in a folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +65,20 @@ def predict_prepared(
         write_labels(prediction_path(folder, case_id, dataset), labels)
         progress.advance(note=case_id)
     progress.finish()
+
+
+def keep_only_predictions_of(model: Model, folder: Path) -> None:
+    """Remove predictions that another model, or the same one with other settings, left in ``folder``.
+
+    Which model they are of stands in :data:`MADE_BY`; so a longer trained model is never scored by old masks.
+    """
+    made_by = json.dumps({"model": model.package.identity, "mirror_axes": model.tiling.mirror_axes})
+    record = folder / MADE_BY
+    if record.exists() and record.read_text(encoding="utf-8") == made_by:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    write_text(record, made_by)
 
 
 def prediction_path(folder: Path, case_id: str, dataset: Dataset) -> Path:

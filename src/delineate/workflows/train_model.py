@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from delineate import __version__
 from delineate.execution import Cancellation, Progress
-from delineate.formats.model_package import ModelPackage, write_package
+from delineate.formats.model_package import DOCUMENT, ModelPackage, read_package, write_package
 from delineate.networks import SegmentationNetwork, build_network
 from delineate.training import Assignment, Extension, Runtime, TrainedFold, TrainingCases, fit
 from delineate.workflows.training_run import TrainingRun
@@ -73,7 +73,7 @@ def train_model(
             progress=progress,
             cancellation=cancellation,
         )
-    package = write_package(run.folder.model, package_of(run, trained))
+    package = write_package(run.folder.model, with_earlier_folds(run, package_of(run, trained)))
     return TrainedModel(package=package, folds=trained)
 
 
@@ -125,3 +125,18 @@ def package_of(run: TrainingRun, trained: dict[str, TrainedFold]) -> ModelPackag
             "pseudo_dice": {fold: result.smoothed_dice for fold, result in trained.items()},
         },
     )
+
+
+def with_earlier_folds(run: TrainingRun, package: ModelPackage) -> ModelPackage:
+    """Return the package with the folds that the run's folder holds already, so that folds can be trained in turn."""
+    if not (run.folder.model / DOCUMENT).exists():
+        return package
+    earlier = read_package(run.folder.model)
+    if (earlier.configuration, earlier.recipe) != (package.configuration, package.recipe):
+        return package
+    weights = {**earlier.weights, **package.weights}
+    facts = {
+        name: {**earlier.facts.get(name, {}), **value} if isinstance(value, dict) else value
+        for name, value in package.facts.items()
+    }
+    return replace(package, weights=dict(sorted(weights.items())), facts=facts)

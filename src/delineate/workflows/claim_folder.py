@@ -1,0 +1,39 @@
+"""A run's folder belongs to one dataset and one set of settings; another run must not be mixed into it."""
+
+from __future__ import annotations
+
+import json
+
+from delineate.errors import UsageError
+from delineate.execution import write_text
+from delineate.formats.datasets import Dataset
+from delineate.planning.presets import Preset
+from delineate.workflows.run_folder import RunFolder
+
+
+def claim_folder(folder: RunFolder, dataset: Dataset, preset: Preset, budget_seconds: float | None) -> None:
+    """Write down what the folder is for, or check that it is for the same.
+
+    The budget counts only once something was decided with it, so that a budget that was too short can be corrected.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds a run with other settings; names them.
+    """
+    wanted = {
+        "dataset": str(dataset.root.resolve()),
+        "preset": preset.plans_name,
+        "repairs": sorted(dataset.repairs),
+        "budget_seconds": budget_seconds,
+    }
+    if folder.settings.exists():
+        found = json.loads(folder.settings.read_text(encoding="utf-8"))
+        fixed = wanted if folder.recipe.exists() else {key: wanted[key] for key in wanted if key != "budget_seconds"}
+        different = [f"{key} {found.get(key)} (now {value})" for key, value in fixed.items() if found.get(key) != value]
+        if different:
+            raise UsageError(
+                f"{folder.root} holds a run with other settings: {'; '.join(different)}. Choose another --out, repeat "
+                "the earlier settings to go on, or train a finished run longer with `delineate train --extend`."
+            )
+    write_text(folder.settings, json.dumps(wanted, indent=2))
