@@ -38,7 +38,7 @@ check: $(STAMP)
 
 ## the table of ratios against the peers (docs/benchmarks.md says what it needs)
 bench: $(STAMP)
-	$(BIN)/python benchmarks/run_all.py
+	$(BIN)/python benchmarks/run_all.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) demo-output bench-output build dist

@@ -54,6 +54,7 @@ def measure(
                     "ratio": peer / answer["seconds"],
                     "max_difference": answer["differing"],
                     "peak_gigabytes": answer["peak_gigabytes"],
+                    "note": f"peak {answer['peak_gigabytes']:.2f} GB, the logits included",
                 }
             )
             path.unlink()

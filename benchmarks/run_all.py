@@ -7,8 +7,10 @@ takes as long as its budgets: ``python benchmarks/bench_quality.py --ours 5 20 -
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+from pathlib import Path
 
 import torch
 
@@ -23,6 +25,9 @@ from peer import show
 
 def main() -> None:
     """Run every benchmark in turn, alone on the machine, and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a model trained on Hippocampus; else prediction has random weights")
+    model = parser.parse_args().model
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for name in ("DELINEATE_DATA", "DELINEATE_ORACLE_PYTHON"):
         if not os.environ.get(name):
@@ -37,7 +42,7 @@ def main() -> None:
         bench_predict,
     ):
         print(f"running {benchmark.__name__} ...", flush=True)
-        rows.extend(benchmark.measure())
+        rows.extend(benchmark.measure(model=model) if benchmark is bench_predict else benchmark.measure())
     show(rows)
 
 
