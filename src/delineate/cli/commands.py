@@ -139,7 +139,7 @@ def _preprocess_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _preprocess(session: Session) -> int:
-    from delineate.workflows.resume_run import preprocess_run
+    from delineate.workflows.prepare_dataset import preprocess_run
 
     count = preprocess_run(session.options.run_folder, workers=session.options.jobs, **session.watched)
     print(f"{count} cases prepared; those that were ready are kept")

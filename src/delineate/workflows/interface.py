@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from delineate.execution import Cancellation, Progress
+from delineate.execution import Cancellation, Progress, Silent
 from delineate.execution.quantities import read_budget
 from delineate.formats.datasets import Dataset, verified, verify_dataset
 from delineate.formats.datasets import open_dataset as open_folder
@@ -22,7 +22,6 @@ from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.decide_training import decide_training
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import plan_dataset
-from delineate.workflows.prepare_dataset import prepare_run
 from delineate.workflows.run_folder import RunFolder
 from delineate.workflows.train_model import train_model
 from delineate.workflows.training_run import TrainingRun
@@ -128,6 +127,6 @@ def train(
     Interrupted
         If a stop was requested; the state is saved in the run's folder.
     """
-    prepare_run(run, workers=workers, progress=progress, cancellation=cancellation)
+    run.prepare(workers=workers, progress=progress or Silent(), cancellation=cancellation or Cancellation())
     trained = train_model(run, folds=folds, progress=progress, cancellation=cancellation)
     return assemble(trained.package, run.machine)

@@ -1,22 +1,42 @@
-"""From raw cases to prepared ones: case by case, in bounded memory, resumable."""
+"""From raw cases to prepared ones: case by case, in bounded memory, resumable. Needs no torch, so it starts quickly."""
 
 from __future__ import annotations
 
-from delineate.errors import DatasetError
+import json
+from pathlib import Path
+
+from delineate.errors import DatasetError, UsageError
 from delineate.execution import Cancellation, Progress, map_items
-from delineate.formats.datasets import CaseFiles
-from delineate.preprocessing import prepare
-from delineate.workflows.training_run import TrainingRun
+from delineate.formats.datasets import CaseFiles, Dataset, open_dataset, verified, verify_dataset
+from delineate.formats.datasets.repairs import DROP_FAULTY_CASES
+from delineate.formats.nnunet.plans_json import read_plan
+from delineate.formats.prepared_store import PreparedStore
+from delineate.formats.recipe_json import read_recipe
+from delineate.planning.plan import Configuration, Plan
+from delineate.preprocessing import preparation_key, prepare
+from delineate.workflows.run_folder import RunFolder
 
 
-def prepare_run(
-    run: TrainingRun,
+def open_store(folder: RunFolder, plan: Plan, configuration: Configuration) -> PreparedStore:
+    """Return the store of prepared cases; configurations with equal preparation share it."""
+    return PreparedStore(
+        folder.prepared / configuration.data_identifier,
+        settings=preparation_key(plan, configuration),
+        patch_size=configuration.patch_size,
+    )
+
+
+def prepare_dataset(
+    dataset: Dataset,
+    plan: Plan,
+    configuration: Configuration,
+    store: PreparedStore,
     *,
     workers: int = 1,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> int:
-    """Prepare the training cases that the run's store does not have yet; return how many that were.
+    """Prepare the training cases that the store does not have yet; return how many that were.
 
     Raises
     ------
@@ -25,15 +45,13 @@ def prepare_run(
     Interrupted
         If a stop was requested; what is prepared stays.
     """
-    dataset, store = run.planned.dataset, run.store
     missing = [files for files in dataset.training if not store.has(files.case_id)]
     if not missing:
         return 0
 
     def prepare_one(files: CaseFiles) -> None:
         case = dataset.load(files)
-        prepared = prepare(case.image, case.labels, run.planned.plan, run.decision.configuration, case_id=case.case_id)
-        store.write(case.case_id, prepared)
+        store.write(case.case_id, prepare(case.image, case.labels, plan, configuration, case_id=case.case_id))
 
     outcomes = map_items(
         prepare_one,
@@ -48,3 +66,47 @@ def prepare_run(
     if failures:
         raise DatasetError(f"{len(failures)} case(s) of {dataset.root} cannot be prepared.", failures)
     return len(missing)
+
+
+def dataset_of_run(folder: RunFolder) -> Dataset:
+    """Open the dataset of a planned run again, with the repairs that the run was planned with.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds no planned run; says what to do.
+    DatasetError
+        If the dataset is no longer where it was.
+    """
+    missing = [path.name for path in (folder.settings, folder.plan, folder.recipe) if not path.exists()]
+    if missing:
+        raise UsageError(
+            f"{folder.root}: expected the folder of a planned run; missing are {', '.join(missing)}. "
+            f"Start with `delineate plan DATASET --out {folder.root}`."
+        )
+    settings = json.loads(folder.settings.read_text(encoding="utf-8"))
+    dataset = open_dataset(Path(settings["dataset"]), repairs=frozenset(settings.get("repairs", ())))
+    if DROP_FAULTY_CASES in dataset.repairs:
+        dataset = verified(dataset, verify_dataset(dataset))
+    return dataset
+
+
+def preprocess_run(
+    root: Path, *, workers: int = 1, progress: Progress | None = None, cancellation: Cancellation | None = None
+) -> int:
+    """Prepare all training cases of a planned run; return how many were not prepared yet.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds no planned run.
+    DatasetError
+        If cases cannot be prepared.
+    """
+    folder = RunFolder(root=root)
+    dataset, plan = dataset_of_run(folder), read_plan(folder.plan)
+    configuration, _ = read_recipe(folder.recipe)
+    store = open_store(folder, plan, configuration)
+    return prepare_dataset(
+        dataset, plan, configuration, store, workers=workers, progress=progress, cancellation=cancellation
+    )

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from delineate.errors import UsageError
-from delineate.execution import Cancellation, Progress
-from delineate.formats.datasets import open_dataset, verified, verify_dataset
-from delineate.formats.datasets.repairs import DROP_FAULTY_CASES
+from delineate.execution import Cancellation, Progress, Silent
 from delineate.formats.model_package import read_package
 from delineate.training import Extension
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.conclude_run import Conclusion, conclude_run
 from delineate.workflows.decide_training import decide_training
 from delineate.workflows.plan_dataset import plan_dataset
-from delineate.workflows.prepare_dataset import prepare_run
+from delineate.workflows.prepare_dataset import dataset_of_run
 from delineate.workflows.run_folder import RunFolder
 from delineate.workflows.train_model import TrainedModel, train_model
 from delineate.workflows.training_run import TrainingRun
 
-__all__ = ["Extension", "open_run", "preprocess_run", "report_run", "train_run"]
+__all__ = ["Extension", "open_run", "report_run", "train_run"]
 
 
 def open_run(root: Path, *, device: str = AUTO) -> TrainingRun:
@@ -32,34 +28,11 @@ def open_run(root: Path, *, device: str = AUTO) -> TrainingRun:
         If the folder holds no planned run; says what to do.
     """
     folder = RunFolder(root=root)
-    missing = [path.name for path in (folder.settings, folder.plan, folder.recipe) if not path.exists()]
-    if missing:
-        raise UsageError(
-            f"{root}: expected the folder of a planned run; missing are {', '.join(missing)}. "
-            f"Start with `delineate plan DATASET --out {root}`."
-        )
-    settings = json.loads(folder.settings.read_text(encoding="utf-8"))
-    dataset = open_dataset(Path(settings["dataset"]), repairs=frozenset(settings.get("repairs", ())))
-    if DROP_FAULTY_CASES in dataset.repairs:
-        dataset = verified(dataset, verify_dataset(dataset))
+    dataset = dataset_of_run(folder)
     machine = find_machine(device)
     planned = plan_dataset(dataset, folder)
     decision = decide_training(planned, folder, machine, budget_seconds=None)
     return TrainingRun(folder=folder, planned=planned, decision=decision, machine=machine)
-
-
-def preprocess_run(
-    root: Path, *, workers: int = 1, progress: Progress | None = None, cancellation: Cancellation | None = None
-) -> int:
-    """Prepare all training cases of a planned run; return how many were not prepared yet.
-
-    Raises
-    ------
-    DatasetError
-        If cases cannot be prepared.
-    """
-    run = open_run(root)
-    return prepare_run(run, workers=workers, progress=progress, cancellation=cancellation)
 
 
 def train_run(
@@ -80,7 +53,7 @@ def train_run(
         Whatever preparing or training raises.
     """
     run = open_run(root, device=device)
-    prepare_run(run, workers=workers, progress=progress, cancellation=cancellation)
+    run.prepare(workers=workers, progress=progress or Silent(), cancellation=cancellation or Cancellation())
     return train_model(run, folds=folds, extension=extension, progress=progress, cancellation=cancellation)
 
 

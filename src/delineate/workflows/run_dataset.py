@@ -25,7 +25,6 @@ from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.conclude_run import conclude_run
 from delineate.workflows.decide_training import Decision, decide_training
 from delineate.workflows.plan_dataset import plan_dataset
-from delineate.workflows.prepare_dataset import prepare_run
 from delineate.workflows.run_folder import RunFolder
 from delineate.workflows.train_model import train_model
 from delineate.workflows.training_run import TrainingRun
@@ -121,7 +120,7 @@ def run_dataset(
     decision = decide_training(planned, folder, machine, budget_seconds=_training_seconds(settings, watch))
     watch.lap("decide")
     run = TrainingRun(folder=folder, planned=planned, decision=decision, machine=machine)
-    prepare_run(run, workers=settings.workers, **watched)
+    run.prepare(workers=settings.workers, **watched)
     watch.lap("preprocess")
     run = run.with_decision(_with_time_left(run, settings, watch))
     trained = train_model(run, folds=settings.folds, **watched)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Unpack
 
+from delineate.execution import Watched
 from delineate.formats.prepared_store import PreparedStore
 from delineate.planning.machine import Machine
 from delineate.planning.splits import Split
-from delineate.preprocessing import preparation_key
 from delineate.workflows.decide_training import Decision
 from delineate.workflows.plan_dataset import PlannedDataset, split_of
+from delineate.workflows.prepare_dataset import open_store, prepare_dataset
 from delineate.workflows.run_folder import RunFolder
 
 
@@ -25,11 +27,25 @@ class TrainingRun:
     @property
     def store(self) -> PreparedStore:
         """The prepared cases; configurations with equal preparation share them."""
-        plan, configuration = self.planned.plan, self.decision.configuration
-        return PreparedStore(
-            self.folder.prepared / configuration.data_identifier,
-            settings=preparation_key(plan, configuration),
-            patch_size=configuration.patch_size,
+        return open_store(self.folder, self.planned.plan, self.decision.configuration)
+
+    def prepare(self, *, workers: int = 1, **watched: Unpack[Watched]) -> int:
+        """Prepare the cases that the store does not have yet; return how many that were.
+
+        Raises
+        ------
+        DatasetError
+            If cases cannot be prepared; names all of them, the others are in the store.
+        Interrupted
+            If a stop was requested; what is prepared stays.
+        """
+        return prepare_dataset(
+            self.planned.dataset,
+            self.planned.plan,
+            self.decision.configuration,
+            self.store,
+            workers=workers,
+            **watched,
         )
 
     def split(self, fold: str) -> Split:
