@@ -289,7 +289,7 @@ def _reasons_of_choice(search: _Search, chosen: Candidate, cost: StepCost, recip
     return [
         f"Chosen: {describe(configuration, recipe)}, because it promises the best result in the steps that fit.",
         f"{recipe.iterations} steps of {recipe.batch_size} patches at {cost.seconds:.3g} s are "
-        f"{passes:.{0 if passes >= 10 else 1}f} passes over the {search.fingerprint.cases} training cases.",
+        f"{passes:.{0 if passes >= 10 else 1}f} passes over the {search.fingerprint.cases} cases.",
         f"The patch covers {100 * chosen.sight.context:.0f} % of the edge lengths that matter.",
         f"AdamW with a cosine schedule, {recipe.warmup_iterations} steps of warm-up and weights averaged with decay "
         f"{recipe.ema_decay:.4g}, because a short training must settle quickly; augmentation '{recipe.augmentation}'.",
