@@ -82,7 +82,7 @@ BREAKS = {
     "empty mask": (lambda r: a_mask(mask_of(r), values=(0,)), "empty-mask", None, "warning"),
     "constant": (
         lambda r: write_image(image_of(r), Image(array=np.ones((1, *OBLIQUE.shape), np.int16), grid=OBLIQUE)),
-        "constant", None, "warning",
+        "constant", "drop-faulty-cases", "error",
     ),
     "too many channels": (
         lambda r: an_image(image_of(r, channel=1), channels=2),

@@ -261,8 +261,8 @@ def _intensity_faults(image: Image, path: Path, fault: partial[Fault]) -> Iterat
         message = f"expected finite intensities; {count} voxels are NaN or infinite"
         yield fault(kind="non-finite", file=path, message=message, repair=repair.NAN_TO_ZERO)
     elif image.array.min() == image.array.max():
-        message = f"every voxel has the same intensity {image.array.flat[0]}"
-        yield fault(kind="constant", file=path, message=message, repair=None, severity="warning")
+        message = f"expected different intensities; every voxel is {image.array.flat[0]}, so it cannot be normalised"
+        yield fault(kind="constant", file=path, message=message, repair=_DROP)
 
 
 def _mask_values(array: NDArray[Any], path: Path, rules: _Rules, fault: partial[Fault]) -> tuple[set[int], list[Fault]]:
