@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -105,7 +105,14 @@ def _test(run: TrainingRun, model: Model, progress: Progress, cancellation: Canc
     if not dataset.testing:
         return None
     keep_only_predictions_of(model, target)
-    segment_files(model, dataset.testing, target, progress=progress, cancellation=cancellation)
+    segment_files(
+        model,
+        dataset.testing,
+        target,
+        load=lambda files: dataset.load(replace(files, labels=None)).image,
+        progress=progress,
+        cancellation=cancellation,
+    )
     known = [case for case in dataset.testing if case.labels is not None]
     if not known:
         return None

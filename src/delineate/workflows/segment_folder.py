@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from delineate.case import Image
 from delineate.errors import DelineateError, InputError, Interrupted, SomeCasesFailed
 from delineate.execution import Cancellation, Progress, Silent
 from delineate.formats.arrays import write_probabilities
@@ -56,13 +57,30 @@ def segment_files(
     cases: Sequence[CaseFiles],
     out: Path,
     *,
-    file_ending: str | None = None,
+    load: Callable[[CaseFiles], Image] | None = None,
     probabilities: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> tuple[Path, ...]:
     """Segment every case into ``out``; cases that stand there already are kept unless ``overwrite``.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    cases
+        Files by case.
+    out
+        Folder of the label maps, ``{case_id}`` with the ending of the model's training images.
+    load
+        How a case's image is read, for instance with a dataset's repairs; None: as the files are.
+    probabilities
+        Also write ``{case_id}.npz``.
+    overwrite
+        Segment again what stands in ``out``.
+    progress, cancellation
+        Where to tell how far it is, and who may stop it.
 
     Returns
     -------
@@ -77,8 +95,7 @@ def segment_files(
         If a stop was requested; finished cases stay.
     """
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
-    ending = file_ending or model.package.file_ending
-    ending = ".png" if ending in (".jpg", ".jpeg") else ending
+    ending = ".png" if model.package.file_ending in (".jpg", ".jpeg") else model.package.file_ending
     targets = [out / f"{case.case_id}{ending}" for case in cases]
     progress.start("predict", len(cases))
     failures = []
@@ -86,7 +103,8 @@ def segment_files(
         cancellation.check()
         if overwrite or not target.exists():
             try:
-                _segment_file(model, case, target, probabilities, cancellation)
+                image = load(case) if load is not None else read_image(case.images)
+                _segment(model, image, case.case_id, target, probabilities=probabilities, cancellation=cancellation)
             except Interrupted:
                 raise
             except DelineateError as error:
@@ -98,9 +116,10 @@ def segment_files(
     return tuple(targets)
 
 
-def _segment_file(model: Model, case: CaseFiles, target: Path, probabilities: bool, cancellation: Cancellation) -> None:
-    image = read_image(case.images)
-    result = segment_case(image, model, probabilities=probabilities, case_id=case.case_id, cancellation=cancellation)
+def _segment(
+    model: Model, image: Image, case_id: str, target: Path, *, probabilities: bool, cancellation: Cancellation
+) -> None:
+    result = segment_case(image, model, probabilities=probabilities, case_id=case_id, cancellation=cancellation)
     if result.probabilities is not None:
-        write_probabilities(target.parent / f"{case.case_id}.npz", result.probabilities)
+        write_probabilities(target.parent / f"{case_id}.npz", result.probabilities)
     write_labels(target, result.labels)
