@@ -32,7 +32,7 @@ def regions(phantoms: Path, tmp_path: Path) -> Path:
         for path in sorted((folder / part).glob("*_0000.nii.gz")):
             image = read_image(path)
             noise = generator.standard_normal(image.array.shape).astype(np.float32)
-            second = path.with_name(path.name.replace("_0000", "_0001"))
+            second = path.with_name(path.name.removesuffix("_0000.nii.gz") + "_0001.nii.gz")
             write_image(second, type(image)(array=noise, grid=image.grid))
     for path in sorted((folder / "labelsTr").glob("*.nii.gz")):
         labels = read_labels(path)
