@@ -160,15 +160,6 @@ def test_an_interrupted_write_leaves_nothing_that_counts(store, monkeypatch):
     assert not list((store.folder / "delineate" / ".partial").iterdir())
 
 
-def test_a_failing_compressor_is_told_as_a_full_disk(store, monkeypatch):
-    def fails(*_, **__):
-        raise RuntimeError("Could not build empty array")
-
-    monkeypatch.setattr(prepared_store.blosc2, "asarray", fails)
-    with pytest.raises(ResourceError, match="disk full"):
-        store.write("a", made())
-
-
 def test_cases_without_labels_are_refused(store):
     with pytest.raises(UsageError, match="case a has none"):
         store.write("a", dataclasses.replace(made(), labels=None))
