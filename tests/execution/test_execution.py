@@ -101,9 +101,13 @@ def test_a_full_disk_and_a_locked_folder_are_explained(tmp_path, number, text):
         raise OSError(number, os.strerror(number))
 
 
-def test_other_system_errors_pass_through(tmp_path):
-    with pytest.raises(OSError, match="loop"), atomic_path(tmp_path / "a"):
-        raise OSError(errno.ELOOP, "loop")
+def test_other_system_errors_are_told_too(tmp_path):
+    with pytest.raises(ResourceError, match="loop"), atomic_path(tmp_path / "a"):
+        raise OSError(errno.ELOOP, "too many links in a loop")
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(ResourceError, match="another output folder"), atomic_path(blocked / "below"):
+        pass
 
 
 def test_errors_carry_their_faults_and_exit_codes():

@@ -87,7 +87,7 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(session: Session) -> int:
-    from delineate.workflows.verify_dataset import verify
+    from delineate.workflows.verify_dataset import verify, without_faulty_cases
 
     options = session.options
     dataset, verification = verify(
@@ -98,9 +98,12 @@ def _verify(session: Session) -> int:
     else:
         for fault in verification.warnings:
             print(fault.text())
-    verification.raise_if_faulty()
+    left = without_faulty_cases(dataset, verification)
     if not options.json:
-        print(f"{dataset.name}: {verification.cases} cases, {len(verification.warnings)} warnings, no errors")
+        count = len(left.training) + len(left.testing)
+        print(
+            f"{dataset.name}: {count} of {verification.cases} cases can be used, {len(verification.warnings)} warnings"
+        )
     return 0
 
 

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from delineate.errors import ResourceError
@@ -23,7 +23,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises
     ------
     ResourceError
-        If the folder cannot be written or the disk is full; the target is left as it was.
+        If the folder cannot be made or written, or the disk is full; the target is left as it was.
     """
     temporary = target.parent / f".partial-{secrets.token_hex(8)}-{target.name}"
     try:
@@ -41,7 +41,8 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -69,7 +70,7 @@ def write_text(target: Path, text: str) -> None:
     write_bytes(target, text.encode("utf-8"))
 
 
-def _explained(error: OSError, target: Path) -> Exception:
+def _explained(error: OSError, target: Path) -> ResourceError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError(
             f"The disk is full: could not write {target}. Free some space and run the same command again."
@@ -78,4 +79,5 @@ def _explained(error: OSError, target: Path) -> Exception:
         return ResourceError(
             f"No permission to write {target}. Choose another output folder or change its permissions."
         )
-    return error
+    reason = error.strerror or str(error)
+    return ResourceError(f"Could not write {target} ({reason}). Choose another output folder.")

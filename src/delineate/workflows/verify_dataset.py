@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from delineate.execution import Cancellation, Progress
-from delineate.formats.datasets import Dataset, Verification, open_dataset, verify_dataset
+from delineate.formats.datasets import Dataset, Verification, open_dataset, verified, verify_dataset
 
 
 def verify(
@@ -27,3 +27,14 @@ def verify(
     """
     dataset = open_dataset(source, repairs=repairs)
     return dataset, verify_dataset(dataset, workers=workers, progress=progress, cancellation=cancellation)
+
+
+def without_faulty_cases(dataset: Dataset, verification: Verification) -> Dataset:
+    """Return what can be used: everything, or with the repair ``drop-faulty-cases`` what is sound.
+
+    Raises
+    ------
+    DatasetError
+        If errors remain.
+    """
+    return verified(dataset, verification)
