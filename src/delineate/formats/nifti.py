@@ -34,6 +34,13 @@ GZIP_LEVEL = 4
 LARGEST_DEFLATE_RATIO = 1100
 """Deflate cannot pack more than 1032 bytes into one; a larger promised size means a damaged trailer."""
 
+GEOMETRY_FIELDS = (slice(0, 4), slice(40, 70), slice(74, 108), slice(120, 124), slice(252, 328), slice(344, 348))
+"""Bytes of a header that decide the geometry (nifti1.h): size, dim, intent, pixdim, units, qform, sform, magic."""
+MOST_GEOMETRIES = 64
+"""How many geometries are remembered."""
+
+_GEOMETRIES: dict[bytes, Any] = {}
+
 _DTYPES: dict[int, tuple[str, int]] = {
     2: ("u1", 1),
     4: ("i2", 1),
@@ -75,6 +82,11 @@ class NiftiHeader:
         return np.dtype(self.order + _DTYPES[self.datatype][0])
 
     @property
+    def plain_values(self) -> bool:
+        """Whether the stored numbers are the values: one per voxel, slope 1 or none, intercept 0."""
+        return self.interleaved == 1 and self.slope in (0.0, 1.0) and self.intercept == 0.0
+
+    @property
     def data_bytes(self) -> int:
         """How many bytes of voxels the header promises."""
         count = self.interleaved * self.dtype.itemsize
@@ -110,7 +122,7 @@ def read_nifti(path: Path) -> tuple[NDArray[Any], Any]:
             f"{path}: expected {header.data_bytes} bytes of voxels for {header.dim} voxels; found "
             f"{max(0, content.size - header.vox_offset)}: the file is truncated. Copy or export it again."
         )
-    information = _information(path, content, header)
+    information = _remembered_information(path, content, header)
     return _voxels(content, header, information, path), information
 
 
@@ -200,6 +212,24 @@ def _inflated(packed: bytes, path: Path) -> bytearray:
         if complete and size >= parse_header(bytes(data[:HEADER_BYTES]), path).file_bytes:
             return data
     return bytearray(gzip.decompress(packed))
+
+
+def _remembered_information(path: Path, content: NDArray[np.uint8], header: NiftiHeader) -> Any:
+    """Return ITK's view of the header; equal geometry, as of an image and its mask, is asked for only once.
+
+    ITK takes longer to open a small file than everything else takes. Its pixel type counts only where values are
+    rescaled, so those files are asked each time.
+    """
+    if not header.plain_values:
+        return _information(path, content, header)
+    key = b"".join(content[part].tobytes() for part in GEOMETRY_FIELDS)
+    known = _GEOMETRIES.get(key)
+    if known is None:
+        known = _information(path, content, header)
+        if len(_GEOMETRIES) >= MOST_GEOMETRIES:
+            _GEOMETRIES.clear()
+        _GEOMETRIES[key] = known
+    return known
 
 
 def _information(path: Path, content: NDArray[np.uint8], header: NiftiHeader) -> Any:
