@@ -73,6 +73,9 @@ def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     planned = run_in_process("plan", str(data), "--budget", "30s", "--out", str(tmp_path / "run"))
     assert planned.returncode == 0, planned.stderr
     assert "Chosen" in planned.stdout
+    prepared = run_in_process("preprocess", str(tmp_path / "run"), "--jobs", "2")
+    assert prepared.stdout.startswith("5 cases prepared"), prepared.stderr
+    assert run_in_process("preprocess", str(tmp_path / "run")).stdout.startswith("0 cases prepared")
     trained = run_in_process("train", str(tmp_path / "run"))
     assert trained.returncode == 0, trained.stderr
     model, out = str(tmp_path / "run" / "model"), str(tmp_path / "masks")
