@@ -301,8 +301,9 @@ def _write_array(path: Path, array: NDArray[Any], patch_size: tuple[int, ...] | 
     patch = patch_size if patch_size is not None else array.shape[1:]
     blocks, chunks = block_shapes(array.shape, patch, array.itemsize)
     parameters = {"codec": CODEC, "clevel": COMPRESSION_LEVEL, "filters": [byte_filter], "nthreads": 1}
-    # compressed in memory and written at once: half the time of blosc2's own writing, and a full disk is told as such
-    path.write_bytes(blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=parameters).to_cframe())
+    # compressed in memory and written at once: quicker than blosc2's own writing, and a full disk is told as such
+    packed = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=parameters, contiguous=True)
+    path.write_bytes(packed.to_cframe())
 
 
 def _byte_filter(trace: Trace) -> Any:
