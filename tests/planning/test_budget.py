@@ -212,7 +212,7 @@ def test_reasons_tell_the_story():
     assert "The budget is 20 min on cpu (2 cores" in text
     assert text.count("Measured 3d_fullres_budget: ") + text.count("Measured 3d_fullres: ") == len(fake.measured)
     assert "Chosen: " in text
-    assert "passes over the 5 training cases" in text
+    assert "passes over the 5 cases" in text
     assert "Warning" not in text
 
 
