@@ -91,6 +91,12 @@ class ModelPackage:
     identity: str = UNSAVED
     """Name and SHA-256 of ``model.json``, which holds the hashes of the weights; set by writing and reading."""
 
+    @property
+    def input_channels(self) -> int:
+        """What the network takes: image channels, and one per label of the previous stage in a cascade (nnU-Net)."""
+        stage = len(self.scheme.values) if self.configuration.previous_stage is not None else 0
+        return len(self.channel_names) + stage
+
 
 def write_package(target: Path, package: ModelPackage) -> ModelPackage:
     """Write a package as a folder, or as one file if ``target`` ends in ``.zip``; whole or not at all.

@@ -160,7 +160,7 @@ def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True,
     for weights in package.weights.values():
         network = build_network(
             configuration.architecture,
-            in_channels=len(package.channel_names),
+            in_channels=package.input_channels,
             heads=package.scheme.head_count,
             seed=SAMPLE_SEED,
         )
