@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from delineate.case.prepared import Prepared, Trace
 from delineate.errors import ResourceError, UsageError
+from delineate.formats.blosc_frames import compressed_frame
 from delineate.formats.case_record import damaged, read_facts, read_locations, write_record
 
 SIDE_FOLDER = "delineate"
@@ -35,9 +36,6 @@ PART_FOLDER = ".partial"
 RECORD = ".record"
 ENDINGS = (".b2nd", "_seg.b2nd", ".pkl", RECORD)
 """The files of a case in the order in which they are put in place."""
-CODEC = blosc2.Codec.LZ4HC
-COMPRESSION_LEVEL = 1
-"""nnU-Net takes 5 of the same codec, which needs three times as long for files a tenth smaller."""
 MOST_BLOCK_BYTES = 128 * 1024
 """Blocks are what one read decompresses at least (nnU-Net)."""
 MOST_CHUNK_BYTES = 6 * 1024**2
@@ -259,10 +257,8 @@ def _size(path: Path) -> int:
 def _write_array(path: Path, array: NDArray[Any], patch_size: tuple[int, ...] | None, byte_filter: Any) -> None:
     patch = patch_size if patch_size is not None else array.shape[1:]
     blocks, chunks = block_shapes(array.shape, patch, array.itemsize)
-    parameters = {"codec": CODEC, "clevel": COMPRESSION_LEVEL, "filters": [byte_filter], "nthreads": 1}
     # compressed in memory and written at once: quicker than blosc2's own writing, and a full disk is told as such
-    packed = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=parameters, contiguous=True)
-    path.write_bytes(packed.to_cframe())
+    path.write_bytes(compressed_frame(array, chunks, blocks, byte_filter=byte_filter))
 
 
 def _byte_filter(trace: Trace) -> Any:
