@@ -87,7 +87,7 @@ def real_rows() -> list[Kind]:
     """Return the rows on real data, if there are any."""
     data = os.environ.get("DELINEATE_DATA")
     rows = []
-    hippocampus = sorted(Path(data or "nowhere").glob("hippocampus/imagesTr/hippocampus*.nii.gz"))[:4]
+    hippocampus = sorted(Path(data or "nowhere").glob("hippocampus/imagesTr/hippocampus*.nii.gz"))[:3]
     if hippocampus:
         images = {file.name.removesuffix(".nii.gz"): [file] for file in hippocampus}
         rows.append(
@@ -158,7 +158,7 @@ def changed(of: Plan, **changes: Any) -> Plan:
 
 
 def phantoms(
-    folder: Path, *, spacing: tuple[float, ...], shape: tuple[int, ...], channels: int = 1, cases: int = 2
+    folder: Path, *, spacing: tuple[float, ...], shape: tuple[int, ...], channels: int = 1, cases: int = 1
 ) -> dict[str, list[Path]]:
     """Write images of smooth blobs of a few brightness levels, noisy as scans are; (z, y, x) spacing in mm."""
     folder.mkdir(parents=True)

@@ -131,7 +131,6 @@ def predict(step):
 
 
 def main():
-    torch.set_num_threads(2)
     for step in json.loads(Path(sys.argv[1]).read_text()):
         {"make": make, "predict": predict}[step["do"]](step)
 

@@ -9,8 +9,8 @@ without half sums   float32 sums and logits:                     the difference 
 exact               float32 Gaussian too:                        the difference is due to the half-precision Gaussian
 
 What is left between the exact run and ours is float32 arithmetic in another order; near-ties (two heads closer than
-1e-5 of the largest logit) are counted among it. ``nnunet-like`` is our own answer when logits are rounded to half
-precision before and after resampling.
+1e-5 of the largest logit) are counted among it. ``nnunet-like`` is our own answer with nnU-Net's
+roundings (``inference.half_sums``).
 
 Needs DELINEATE_ORACLE_PYTHON; with DELINEATE_DATA (its folder ``hippocampus``, ``totalseg_reference``) also real data.
 Usage: ``python benchmarks/parity_table.py [--rows N] [--model TRAINED_MODEL --images FOLDER]``; a trained model may be
@@ -31,12 +31,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from delineate.case.labels import LabelScheme
 from delineate.formats.images import read_image, read_labels
 from delineate.formats.nnunet.dataset_json import dataset_json
 from delineate.formats.nnunet.plans_json import plan_to_json
 from delineate.inference import predict_logits
+from delineate.inference.half_sums import predict_logits_in_half
 from delineate.preprocessing import prepare, restore_labels
 from delineate.preprocessing.restore import restore_probabilities
 from delineate.workflows.exchange_models import export_for_nnunet, read_model
@@ -103,7 +105,8 @@ def ask(steps: Sequence[Mapping[str, Any]], folder: Path) -> None:
     question = folder / "question.json"
     question.write_text(json.dumps(steps))
     command = [os.environ["DELINEATE_ORACLE_PYTHON"], "-W", "ignore", str(PEER), str(question)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    settings = {**os.environ, "nnUNet_def_n_proc": str(torch.get_num_threads())}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
 
@@ -121,7 +124,8 @@ def compare(
         stock, no_half_sums, exact = (read_labels(theirs / name / file).array for name in RUNS)
         scheme = model.package.scheme
         ours = restore_labels(logits, prepared.trace, scheme).array
-        like = restore_labels(logits.astype(np.float16), prepared.trace, scheme, mode="nnunet").array
+        halves = predict_logits_in_half(model.ensemble, prepared.array, model.tiling)
+        like = restore_labels(halves, prepared.trace, scheme, mode="nnunet").array
         tied = near_tie(restore_probabilities(logits, prepared.trace, scheme), scheme)
         counts.update(
             voxels=ours.size,
