@@ -261,6 +261,11 @@ class TestFaults:
         with pytest.raises(ModelError, match=r"normalises 1 channels and dataset\.json names 2"):
             read_model(folder)
 
+    def test_mirror_axes_that_the_patch_does_not_have(self, tmp_path) -> None:
+        folder = make_trained_model(tmp_path / "flat", inference_allowed_mirroring_axes=(0, 3))
+        with pytest.raises(ModelError, match=r"mirror axes \(0, 3\) of a patch of 3 axes"):
+            read_model(folder)
+
     def test_no_folds(self, folder) -> None:
         for fold in folder.glob("fold_*"):
             fold.rename(folder / f"other_{fold.name}")

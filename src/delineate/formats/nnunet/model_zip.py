@@ -38,8 +38,11 @@ def is_model_zip(path: Path) -> bool:
     """Say whether a file is a zip that holds ``plans.json`` of a trained model of nnU-Net."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(PurePosixPath(name).name == PLANS_FILE for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(name).name == PLANS_FILE for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 @contextmanager

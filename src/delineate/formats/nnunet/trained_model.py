@@ -115,7 +115,7 @@ def trained_folders(path: Path) -> list[Path]:
     for _ in range(LEVELS + 1):
         if found := [folder for folder in level if _looks_trained(folder)]:
             return found
-        level = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()]
+        level = [child for folder in level for child in _children(folder)]
     return []
 
 
@@ -190,6 +190,7 @@ def read_trained_model(
     weights = {}
     if planned is not None and declaration is not None:
         faults.collect(lambda: _check_fit(planned[1], declaration))
+        faults.collect(lambda: _check_axes(planned[1], checkpoints))
         weights = _weights(checkpoints, planned[1], declaration, translate, faults)
     if faults.found or planned is None or declaration is None:
         raise faults.error(folder)
@@ -239,7 +240,15 @@ class _Faults:
 def _looks_trained(folder: Path) -> bool:
     if len(folder.name.split(SEPARATOR)) == 3:
         return True
-    return (folder / PLANS_FILE).is_file() and any(_FOLD_FOLDER.fullmatch(child.name) for child in folder.iterdir())
+    return (folder / PLANS_FILE).is_file() and any(_FOLD_FOLDER.fullmatch(child.name) for child in _children(folder))
+
+
+def _children(folder: Path) -> list[Path]:
+    """Return the folders in a folder; none if it must not be looked into."""
+    try:
+        return sorted(child for child in folder.iterdir() if child.is_dir())
+    except OSError:
+        return []
 
 
 def _configuration_part(folder: Path) -> str:
@@ -271,7 +280,7 @@ def _chosen(there: Sequence[str], folds: Sequence[str] | None) -> Sequence[str]:
 
 
 def _folds_in(folder: Path) -> list[str]:
-    matches = [_FOLD_FOLDER.fullmatch(child.name) for child in folder.iterdir() if child.is_dir()]
+    matches = [_FOLD_FOLDER.fullmatch(child.name) for child in _children(folder)]
     names = [match[1] for match in matches if match]
     return sorted(names, key=lambda name: (name == ALL_CASES, len(name), name))
 
@@ -371,6 +380,13 @@ def _check_fit(configuration: Configuration, declaration: Declaration) -> None:
         )
     if any(not (math.isfinite(mm) and mm > 0) for mm in configuration.spacing_mm):
         raise PlanError(f"{PLANS_FILE}: spacings must be positive; found {configuration.spacing_mm}")
+
+
+def _check_axes(configuration: Configuration, checkpoints: Mapping[str, NnunetCheckpoint]) -> None:
+    for fold, checkpoint in checkpoints.items():
+        axes = checkpoint.mirror_axes or ()
+        if len(set(axes)) != len(axes) or any(not 0 <= axis < configuration.dims for axis in axes):
+            raise ModelError(f"fold {fold} names the mirror axes {axes} of a patch of {configuration.dims} axes")
 
 
 def _weights(
