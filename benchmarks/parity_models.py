@@ -52,7 +52,6 @@ def kinds(folder: Path) -> list[Kind]:
     two = phantoms(folder / "two", spacing=(1.1, 0.9, 1.0), shape=(44, 48, 52), channels=2)
     rows = [
         Kind(name="plain U-Net 3-D", data="phantom", images=iso, plan=plan()),
-        Kind(name="plain U-Net 3-D, mirrored", data="phantom", images=iso, plan=plan(), mirroring=True),
         Kind(name="plain U-Net 2-D", data="phantom, thick", images=thick, plan=plan(dims=2), configuration="2d"),
         Kind(name="ResEnc U-Net 3-D", data="phantom", images=iso, plan=plan(kind="residual_unet")),
         Kind(
@@ -80,7 +79,8 @@ def kinds(folder: Path) -> list[Kind]:
         ),
         Kind(name="transposed axes", data="phantom", images=iso, plan=plan(axes=(2, 0, 1), spacing=(1.3, 1.0, 1.1))),
     ]
-    return rows + real_rows()
+    mirrored = Kind(name="plain U-Net 3-D, mirrored", data="phantom", images=iso, plan=plan(), mirroring=True)
+    return [*rows, *real_rows(), mirrored]
 
 
 def real_rows() -> list[Kind]:

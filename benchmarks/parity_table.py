@@ -13,8 +13,8 @@ What is left between the exact run and ours is float32 arithmetic in another ord
 roundings (``inference.half_sums``).
 
 Needs DELINEATE_ORACLE_PYTHON; with DELINEATE_DATA (its folder ``hippocampus``, ``totalseg_reference``) also real data.
-Usage: ``python benchmarks/parity_table.py [--rows N] [--model TRAINED_MODEL --images FOLDER]``; a trained model may be
-anything that ``delineate predict`` reads.
+Usage: ``python benchmarks/parity_table.py [--rows N ...] [--model TRAINED_MODEL --images FOLDER]``; a trained model
+may be anything that ``delineate predict`` reads.
 """
 
 from __future__ import annotations
@@ -148,12 +148,16 @@ def near_tie(probabilities: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     return highest[1] - highest[0] < TIE
 
 
-def table(rows: int | None, trained: Path | None, images: Path | None) -> list[tuple[str, str, dict[str, float]]]:
+def table(
+    rows: Sequence[int] | None, trained: Path | None, images: Path | None
+) -> list[tuple[str, str, dict[str, float]]]:
     """Return one result per row."""
     results = []
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        for number, kind in enumerate(kinds(root / "images")[:rows]):
+        for number, kind in enumerate(kinds(root / "images")):
+            if rows is not None and number not in rows:
+                continue
             folder, out = root / f"{number}", root / f"{number}-theirs"
             ask([making(kind, folder), *predicting(folder, kind.folds, kind.images, out, kind.mirroring)], root)
             results.append((kind.name, kind.data, compare(folder, kind.images, out, mirroring=kind.mirroring)))
@@ -190,7 +194,7 @@ def show(kind: str, data: str, shares: Mapping[str, float]) -> None:
 def main() -> None:
     """Print the table; fail where less than the required share agrees."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, help="only so many rows")
+    parser.add_argument("--rows", type=int, nargs="*", help="only the rows of these numbers, counted from 0")
     parser.add_argument("--model", type=Path, help="a trained model, for one more row")
     parser.add_argument("--images", type=Path, help="images for the trained model")
     options = parser.parse_args()

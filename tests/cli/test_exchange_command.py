@@ -44,6 +44,8 @@ def test_step_checkpoint_and_configuration(tmp_path, image) -> None:
     half = predict(tmp_path / "theirs", image, tmp_path / "half", *options)
     whole = predict(tmp_path / "theirs", image, tmp_path / "whole", *options, "--step", "1")
     assert not np.array_equal(half, whole)
+    rounded = predict(tmp_path / "theirs", image, tmp_path / "rounded", *options, "--nnunet-rounding")
+    assert 0 < np.mean(rounded != half) < 0.01  # random weights: near-ties everywhere
 
 
 def test_faults_are_told(tmp_path, capsys) -> None:

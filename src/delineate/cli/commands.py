@@ -183,6 +183,9 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--configuration", metavar="NAME", help="which of nnU-Net's models, if there are several: 3d_fullres, ..."
     )
+    parser.add_argument(
+        "--nnunet-rounding", action="store_true", help="sum in half precision as nnU-Net does: its voxels, but slower"
+    )
     parser.add_argument("--checkpoint", default="checkpoint_final.pth", metavar="FILE", help="nnU-Net's checkpoint")
     parser.add_argument(
         "--step", type=float, default=0.5, help="distance of tiles as a share of the patch; default 0.5"
@@ -208,6 +211,8 @@ def _predict(session: Session) -> int:
         checkpoint=options.checkpoint,
         configuration=options.configuration,
     ).with_step(options.step)
+    if options.nnunet_rounding:
+        model = model.rounded_as_nnunet()
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,

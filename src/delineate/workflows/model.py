@@ -20,6 +20,7 @@ from delineate.geometry.grid import Grid
 from delineate.inference import Ensemble, Tiling, make_ensemble
 from delineate.networks import build_network, load_weights
 from delineate.planning.machine import Machine
+from delineate.preprocessing.restore import RestoreMode
 from delineate.training.allocator import keep_memory
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.exchange_models import read_model
@@ -40,6 +41,8 @@ class Model:
     ensemble: Ensemble
     tiling: Tiling
     machine: Machine
+    rounding: RestoreMode = "exact"
+    """``exact``: float32 sums. ``nnunet``: with nnU-Net's half-precision sums, voxel for voxel its answer; slower."""
 
     def predict(
         self,
@@ -112,6 +115,13 @@ class Model:
     def without_mirroring(self) -> Model:
         """Return the same model without test-time mirroring: 2^axes times faster, usually a little less exact."""
         return replace(self, tiling=replace(self.tiling, mirror_axes=()))
+
+    def rounded_as_nnunet(self) -> Model:
+        """Return the same model with nnU-Net's half-precision sums: its label map voxel for voxel, slower, more memory.
+
+        Meant for float32 precision; see :mod:`delineate.inference.half_sums`.
+        """
+        return replace(self, rounding="nnunet")
 
     def with_step(self, step: float) -> Model:
         """Return the same model with tiles at most this share of the patch apart; nnU-Net's step is 0.5.

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from delineate import __version__
 from delineate.case import Image, Provenance, Result
-from delineate.execution import Cancellation, Progress
+from delineate.execution import Cancellation, Progress, Silent, Watched
 from delineate.inference import predict_logits
+from delineate.inference.half_sums import predict_logits_in_half
 from delineate.preprocessing import prepare, restore_labels, restore_probabilities
 from delineate.preprocessing.reader_orientation import reader_turning, turn_array_back, turn_image, turn_labels_back
 
@@ -59,8 +60,12 @@ def segment_case(
     turning = reader_turning(package.plan, image.grid)
     turned = turn_image(image, turning)
     prepared = prepare(turned, None, package.plan, package.configuration, case_id=case_id)
-    logits = predict_logits(model.ensemble, prepared.array, model.tiling, progress=progress, cancellation=cancellation)
-    labels = restore_labels(logits, prepared.trace, package.scheme)
+    if model.rounding == "nnunet":
+        logits = predict_logits_in_half(model.ensemble, prepared.array, model.tiling, cancellation=cancellation)
+    else:
+        watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
+        logits = predict_logits(model.ensemble, prepared.array, model.tiling, **watched)
+    labels = restore_labels(logits, prepared.trace, package.scheme, mode=model.rounding)
     detail = restore_probabilities(logits, prepared.trace, package.scheme) if probabilities else None
     return Result(
         case_id=case_id,
@@ -74,6 +79,7 @@ def segment_case(
                 "step": model.tiling.step,
                 "mirror_axes": list(model.tiling.mirror_axes),
                 "precision": model.tiling.precision,
+                "rounding": model.rounding,
                 "device": model.machine.device,
             },
             seconds=time.perf_counter() - began,
