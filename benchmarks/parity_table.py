@@ -49,7 +49,7 @@ from parity_models import Kind, kinds, old_form
 HEADINGS = ("model", "data", "voxels", "foreground", "equal", "differ", "half sums", "half Gaussian", "other")
 HEADINGS += ("of it ties", "nnunet-like differs")
 REQUIRED = 0.9999
-STEPS = 40
+STEPS = 120
 TIE = 1e-5
 PEER = Path(__file__).with_name("parity_peer.py")
 COLUMNS = ("voxels", "foreground", "all", "sums", "gaussian", "other", "ties", "like")
@@ -202,10 +202,16 @@ def main() -> None:
         sys.exit("set DELINEATE_ORACLE_PYTHON to an interpreter that has nnunetv2")
     print("| " + " | ".join(HEADINGS) + " |\n" + "|---" * len(HEADINGS) + "|")
     results = table(options.rows, options.model, options.images)
-    worst = max(shares["all"] for _, _, shares in results)
-    below = [kind for kind, _, shares in results if shares["all"] > 1 - REQUIRED]
-    print(f"least agreement {100 * (1 - worst):.4f} %; below {100 * REQUIRED} %: {', '.join(below) or 'none'}")
-    sys.exit(1 if below else 0)
+    _judge(results)
+
+
+def _judge(results: Sequence[tuple[str, str, dict[str, float]]]) -> None:
+    """Say which rows are below the required share, and fail where nnU-Net's rounding does not explain it."""
+    stock = [kind for kind, _, shares in results if shares["all"] > 1 - REQUIRED]
+    unexplained = [kind for kind, _, shares in results if max(shares["other"], shares["like"]) > 1 - REQUIRED]
+    print(f"below {100 * REQUIRED} % of nnU-Net as it is: {', '.join(stock) or 'none'}")
+    print(f"below it in nnU-Net's exact arithmetic, or with its rounding: {', '.join(unexplained) or 'none'}")
+    sys.exit(1 if unexplained else 0)
 
 
 if __name__ == "__main__":
