@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from delineate.errors import ModelError, UnsafeModelError
-from delineate.formats.torch_checkpoint import read_checkpoint, read_nnunet_checkpoint
+from delineate.formats.torch_checkpoint import read_checkpoint, read_nnunet_checkpoint, write_checkpoint
 
 
 class Payload:
@@ -132,6 +132,21 @@ def test_foreign_checkpoints_are_no_nnunet(tmp_path, lost) -> None:
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(ModelError, match="An nnU-Net checkpoint must hold"):
         read_nnunet_checkpoint(tmp_path / "a.pth")
+
+
+def test_epochs_and_best_dice(checkpoint) -> None:
+    found = read_nnunet_checkpoint(checkpoint)
+    assert (found.epochs, found.best_dice) == (2, 0.75)
+
+
+def test_what_is_written_is_read_back(tmp_path) -> None:
+    content = nnunet_like()
+    content["logging"] = {"lrs": [0.01]}
+    write_checkpoint(tmp_path / "a.pth", content)
+    found = read_checkpoint(tmp_path / "a.pth")
+    assert found.keys() == content.keys()
+    assert all(torch.equal(found["network_weights"][k], v) for k, v in content["network_weights"].items())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.pth"]
 
 
 class TestMaliciousFiles:

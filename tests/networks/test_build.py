@@ -12,6 +12,7 @@ from delineate.networks import (
     build_network,
     check_architecture,
     check_patch,
+    check_weights,
     describe,
     load_weights,
     parameter_count,
@@ -126,6 +127,13 @@ def test_foreign_weights_are_refused_with_names() -> None:
     assert "decoder.seg_layers.0.bias is missing" in text
     assert "stranger is unknown" in text
     assert "encoder.stages.0.0.convs.0.conv.weight has shape (4, 2, 5, 3) instead of (4, 1, 5, 3)" in text
+
+
+def test_weights_are_checked_without_a_network() -> None:
+    weights = build_network(planar(), in_channels=1, heads=2, seed=0).state_dict()
+    check_weights(planar(), weights, in_channels=1, heads=2)
+    with pytest.raises(ModelError, match=r"decoder\.seg_layers\.0\.weight has shape"):
+        check_weights(planar(), weights, in_channels=1, heads=3)
 
 
 def test_many_faults_are_counted() -> None:

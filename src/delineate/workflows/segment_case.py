@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from delineate import __version__
 from delineate.case import Image, Provenance, Result
-from delineate.execution import Cancellation, Progress
+from delineate.execution import Cancellation, Progress, Silent, Watched
 from delineate.inference import predict_logits
+from delineate.inference.half_sums import predict_logits_in_half
 from delineate.preprocessing import prepare, restore_labels, restore_probabilities
+from delineate.preprocessing.reader_orientation import reader_turning, turn_array_back, turn_image, turn_labels_back
 
 if TYPE_CHECKING:
     from delineate.workflows.model import Model
@@ -55,14 +57,20 @@ def segment_case(
     """
     began = time.perf_counter()
     package = model.package
-    prepared = prepare(image, None, package.plan, package.configuration, case_id=case_id)
-    logits = predict_logits(model.ensemble, prepared.array, model.tiling, progress=progress, cancellation=cancellation)
-    labels = restore_labels(logits, prepared.trace, package.scheme)
+    turning = reader_turning(package.plan, image.grid)
+    turned = turn_image(image, turning)
+    prepared = prepare(turned, None, package.plan, package.configuration, case_id=case_id)
+    if model.rounding == "nnunet":
+        logits = predict_logits_in_half(model.ensemble, prepared.array, model.tiling, cancellation=cancellation)
+    else:
+        watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
+        logits = predict_logits(model.ensemble, prepared.array, model.tiling, **watched)
+    labels = restore_labels(logits, prepared.trace, package.scheme, mode=model.rounding)
     detail = restore_probabilities(logits, prepared.trace, package.scheme) if probabilities else None
     return Result(
         case_id=case_id,
-        labels=labels,
-        probabilities=detail,
+        labels=turn_labels_back(labels, turning, image.grid),
+        probabilities=None if detail is None else turn_array_back(detail, turning),
         provenance=Provenance(
             software=f"delineate {__version__}",
             model=package.identity,
@@ -71,6 +79,7 @@ def segment_case(
                 "step": model.tiling.step,
                 "mirror_axes": list(model.tiling.mirror_axes),
                 "precision": model.tiling.precision,
+                "rounding": model.rounding,
                 "device": model.machine.device,
             },
             seconds=time.perf_counter() - began,
