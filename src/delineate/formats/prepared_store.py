@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 from delineate.case.prepared import Prepared, Trace
 from delineate.errors import ImageReadError, ResourceError, UsageError
+from delineate.execution import atomic_path, write_text
+from delineate.formats.nnunet.case_properties import spatial_properties
 
 SIDE_FOLDER = "delineate"
 PART_FOLDER = ".partial"
@@ -203,6 +205,50 @@ class PreparedStore:
             return False
         return all(_size(self.folder / name) == size for name, size in record["files"].items())
 
+    def adopt(
+        self,
+        case_id: str,
+        trace: Trace,
+        locations: Mapping[int, NDArray[np.int32]],
+        location_labels: Mapping[int, tuple[int, ...]],
+    ) -> None:
+        """Take a case that nnU-Net prepared: its files stay as they are, what they lack is written beside them.
+
+        Parameters
+        ----------
+        case_id
+            Of files ``{id}.b2nd``, ``{id}_seg.b2nd`` and ``{id}.pkl`` in the folder.
+        trace
+            The way back to the image's grid.
+        locations, location_labels
+            As in :class:`~delineate.case.prepared.Prepared`.
+
+        Raises
+        ------
+        ResourceError
+            If the folder cannot be written or the disk is full.
+        """
+        with atomic_path(self._side(case_id, ".npz")) as temporary:
+            _write_locations(temporary, locations, trace.prepared_shape)
+        sizes = {name: _size(self.folder / name) for name in (f"{case_id}{ending}" for ending in ENDINGS[:3])}
+        sizes[f"{SIDE_FOLDER}/{case_id}.npz"] = _size(self._side(case_id, ".npz"))
+        write_text(self._side(case_id, ".json"), json.dumps(self._record(case_id, trace, location_labels, sizes)))
+
+    def discard(self, case_id: str) -> None:
+        """Remove all files of a case, nnU-Net's among them; nothing happens where there are none."""
+        for ending in reversed(ENDINGS):
+            self._place(f"{case_id}{ending}").unlink(missing_ok=True)
+
+    def modified(self, case_id: str) -> float:
+        """Return when the case was stored, as seconds of the file system's clock; -inf if it is not there."""
+        record = self._side(case_id, ".json")
+        return record.stat().st_mtime if record.exists() else -math.inf
+
+    def names(self) -> tuple[str, ...]:
+        """Return the ids of all cases with files in the folder, those that nnU-Net prepared among them, sorted."""
+        found = (path.name for path in self.folder.glob("*.b2nd"))
+        return tuple(sorted(name.removesuffix(".b2nd") for name in found if not name.endswith("_seg.b2nd")))
+
     def case_ids(self) -> tuple[str, ...]:
         """Return the ids of all complete cases of the store's settings, sorted."""
         found = (path.name.removesuffix(".json") for path in (self.folder / SIDE_FOLDER).glob("*.json"))
@@ -246,19 +292,27 @@ class PreparedStore:
         _write_array(array_file, array, self._patch_size, _byte_filter(prepared.trace))
         _write_array(labels_file, labels, self._patch_size, blosc2.Filter.SHUFFLE)
         properties_file.write_bytes(pickle.dumps(_nnunet_properties(prepared)))
-        _write_locations(locations_file, prepared)
+        _write_locations(locations_file, prepared.locations, prepared.trace.prepared_shape)
         files = {self._place(name): path for name, path in parts.items() if path != record_file}
         sizes = {str(place.relative_to(self.folder).as_posix()): path.stat().st_size for place, path in files.items()}
-        record_file.write_text(json.dumps(self._record(case_id, prepared, sizes)), encoding="utf-8")
+        record_file.write_text(
+            json.dumps(self._record(case_id, prepared.trace, prepared.location_labels, sizes)), encoding="utf-8"
+        )
 
-    def _record(self, case_id: str, prepared: Prepared, sizes: Mapping[str, int]) -> dict[str, Any]:
+    def _record(
+        self,
+        case_id: str,
+        trace: Trace,
+        location_labels: Mapping[int, tuple[int, ...]],
+        sizes: Mapping[str, int],
+    ) -> dict[str, Any]:
         return {
             "version": FORMAT_VERSION,
             "case_id": case_id,
             "settings": self._settings,
             "files": dict(sizes),
-            "trace": prepared.trace.to_json(),
-            "location_labels": {str(key): list(values) for key, values in prepared.location_labels.items()},
+            "trace": trace.to_json(),
+            "location_labels": {str(key): list(values) for key, values in location_labels.items()},
         }
 
     def _read_record(self, case_id: str) -> dict[str, Any] | None:
@@ -274,11 +328,10 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else -1
 
 
-def _write_locations(path: Path, prepared: Prepared) -> None:
+def _write_locations(path: Path, locations: Mapping[int, NDArray[np.int32]], shape: tuple[int, ...]) -> None:
     """Write the sampled voxels as flat indices, all structures in a row: a few arrays instead of hundreds."""
-    keys = list(prepared.locations)
-    shape = prepared.trace.prepared_shape
-    flat = [np.ravel_multi_index(tuple(prepared.locations[key].T), shape) for key in keys]
+    keys = list(locations)
+    flat = [np.ravel_multi_index(tuple(locations[key].T), shape) for key in keys]
     counts = np.array([part.size for part in flat], np.int64)
     kind = np.uint32 if math.prod(shape) <= np.iinfo(np.uint32).max else np.uint64
     np.savez(
@@ -372,22 +425,14 @@ def _nnunet_properties(prepared: Prepared) -> dict[str, Any]:
     original = [0.0] * len(trace.transpose)
     for axis, spacing in zip(trace.transpose, trace.spacing_mm, strict=True):
         original[axis] = spacing
-    properties: dict[str, Any] = {
+    return {
+        **spatial_properties(trace.grid),
         "spacing": original,
         "shape_before_cropping": trace.shape,
         "bbox_used_for_cropping": [list(edge) for edge in trace.box],
         "shape_after_cropping_and_before_resampling": trace.cropped_shape,
         "class_locations": _nnunet_locations(prepared),
     }
-    if not trace.is_plane:
-        grid = trace.grid
-        properties["sitk_stuff"] = {
-            "spacing": grid.spacing_mm[::-1],
-            "origin": grid.origin_mm,
-            # SimpleITK: row-major matrix whose columns are the directions of the x, y and z axis
-            "direction": tuple(float(v) for v in np.asarray(grid.direction)[::-1].T.ravel()),
-        }
-    return properties
 
 
 def _nnunet_locations(prepared: Prepared) -> dict[Any, Any]:

@@ -1,7 +1,7 @@
 """From images to prepared arrays and back from logits to label maps. Knows no files and no torch."""
 
 from delineate.case.prepared import ANNOTATED_KEY, OUTSIDE_LABEL, Prepared, Trace
-from delineate.preprocessing.prepare import preparation_key, prepare
+from delineate.preprocessing.prepare import preparation_key, prepare, trace_of
 from delineate.preprocessing.restore import restore_labels, restore_probabilities
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "prepare",
     "restore_labels",
     "restore_probabilities",
+    "trace_of",
 ]

@@ -13,11 +13,12 @@ from delineate.errors import DelineateError, GeometryError
 from delineate.execution import Cancellation, Progress, Silent, write_text
 from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.images import read_labels, write_labels
+from delineate.formats.nnunet.case_properties import write_probabilities
 from delineate.formats.nnunet.summary_json import write_summary
 from delineate.formats.prepared_store import PreparedStore
 from delineate.inference import predict_logits
 from delineate.metrics.scores import CaseScores, evaluate_case
-from delineate.preprocessing import restore_labels
+from delineate.preprocessing import restore_labels, restore_probabilities
 from delineate.reports import FailedCase
 from delineate.workflows.model import Model
 
@@ -42,10 +43,13 @@ def predict_prepared(
     case_ids: Sequence[str],
     folder: Path,
     *,
+    probabilities: bool = False,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> None:
     """Predict prepared cases into ``folder``; cases that stand there already are kept.
+
+    With ``probabilities`` also ``{case_id}.npz`` and ``{case_id}.pkl`` are written, as nnU-Net's ensembling reads them.
 
     Raises
     ------
@@ -62,6 +66,9 @@ def predict_prepared(
         stored = store.open(case_id)
         logits = predict_logits(model.ensemble, stored.array[...], model.tiling, cancellation=cancellation)
         labels = restore_labels(logits, stored.trace, dataset.scheme)
+        if probabilities:
+            detail = restore_probabilities(logits, stored.trace, dataset.scheme)
+            write_probabilities(folder / case_id, detail, stored.trace.grid)
         write_labels(prediction_path(folder, case_id, dataset), labels)
         progress.advance(note=case_id)
     progress.finish()

@@ -9,11 +9,11 @@ from pathlib import Path
 from delineate.case import Image
 from delineate.errors import DelineateError, InputError, Interrupted, SomeCasesFailed
 from delineate.execution import Cancellation, Progress, Silent
-from delineate.formats.arrays import write_probabilities
 from delineate.formats.datasets import CaseFiles
 from delineate.formats.datasets.dataset import visible_images
 from delineate.formats.images import read_image, write_labels
 from delineate.formats.magic import image_ending
+from delineate.formats.nnunet.case_properties import write_probabilities
 from delineate.workflows.model import Model
 from delineate.workflows.segment_case import segment_case
 
@@ -76,7 +76,7 @@ def segment_files(
     load
         How a case's image is read, for instance with a dataset's repairs; None: as the files are.
     probabilities
-        Also write ``{case_id}.npz``.
+        Also write ``{case_id}.npz`` and ``{case_id}.pkl``, as nnU-Net's ensembling reads them.
     overwrite
         Segment again what stands in ``out``.
     progress, cancellation
@@ -121,5 +121,5 @@ def _segment(
 ) -> None:
     result = segment_case(image, model, probabilities=probabilities, case_id=case_id, cancellation=cancellation)
     if result.probabilities is not None:
-        write_probabilities(target.parent / f"{case_id}.npz", result.probabilities)
+        write_probabilities(target.parent / case_id, result.probabilities, result.labels.grid)
     write_labels(target, result.labels)
