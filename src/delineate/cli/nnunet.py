@@ -173,6 +173,27 @@ def _convert_decathlon(session: Session) -> int:
     return 0
 
 
+def _export_model_to_zip(session: Session) -> int:
+    from delineate.workflows.nnunet_exchange import export_models
+    from delineate.workflows.nnunet_workspace import find_dataset
+
+    options = session.options
+    place = find_dataset(_folders(), options.d)
+    models = [place.model(options.tr, options.p, configuration) for configuration in options.c]
+    folds = tuple(str(fold) for fold in options.f)
+    exported = export_models(options.o, models, folds, tuple(options.chk), strict=not options.not_strict)
+    print("\n".join(f"exported {model}" for model in exported))
+    return 0
+
+
+def _install_from_zip(session: Session) -> int:
+    from delineate.workflows.nnunet_exchange import install_models
+
+    for model in install_models(session.options.zip, _folders()):
+        print(f"installed {model}")
+    return 0
+
+
 NNUNET_COMMANDS = (
     Command(
         name="plan_and_preprocess",
@@ -215,6 +236,18 @@ NNUNET_COMMANDS = (
         help="a Decathlon task becomes a raw dataset",
         declare=declare.convert_decathlon,
         run=_convert_decathlon,
+    ),
+    Command(
+        name="export_model_to_zip",
+        help="trained models as a zip",
+        declare=declare.export_model_to_zip,
+        run=_export_model_to_zip,
+    ),
+    Command(
+        name="install_pretrained_model_from_zip",
+        help="put the models of a zip where nnU-Net looks for them",
+        declare=declare.install_from_zip,
+        run=_install_from_zip,
     ),
 )
 
@@ -318,3 +351,5 @@ predict_from_modelfolder = partial(_bare, "predict_from_modelfolder")
 evaluate_folder = partial(_bare, "evaluate_folder")
 evaluate_simple = partial(_bare, "evaluate_simple")
 convert_MSD_dataset = partial(_bare, "convert_MSD_dataset")
+export_model_to_zip = partial(_bare, "export_model_to_zip")
+install_pretrained_model_from_zip = partial(_bare, "install_pretrained_model_from_zip")

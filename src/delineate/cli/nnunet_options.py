@@ -115,6 +115,25 @@ def convert_decathlon(parser: argparse.ArgumentParser) -> None:
     _processes(parser)
 
 
+def export_model_to_zip(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_export_model_to_zip``."""
+    parser.add_argument("-d", required=True, help="number or name of the dataset of the model")
+    parser.add_argument("-o", required=True, type=Path, help="the zip")
+    exported = ("3d_lowres", "3d_fullres", "2d", "3d_cascade_fullres")
+    parser.add_argument("-c", nargs="+", default=exported, help=f"configurations; default {' '.join(exported)}")
+    _trainer(parser)
+    parser.add_argument("-f", nargs="+", default=FOLDS, metavar="K", help="folds; default 0 1 2 3 4")
+    checkpoints = ("checkpoint_final.pth",)
+    parser.add_argument("-chk", nargs="+", default=checkpoints, help="checkpoints; default checkpoint_final.pth")
+    parser.add_argument("--not_strict", action="store_true", help="leave out configurations and folds that are missing")
+    _refuse(parser, "--exp_cv_preds", flag=True, why="the zip holds models; the predictions lie in fold_X/validation")
+
+
+def install_from_zip(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_install_pretrained_model_from_zip``."""
+    parser.add_argument("zip", type=Path, help="a zip that nnU-Net or Delineate exported")
+
+
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 

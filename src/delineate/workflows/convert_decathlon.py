@@ -18,7 +18,7 @@ from delineate.formats.datasets.convert_decathlon import (
     split_channels,
     write_declaration,
 )
-from delineate.formats.nnunet.workspace import NnunetDataset, NnunetFolders, dataset_names
+from delineate.formats.nnunet.workspace import RAW, NnunetDataset, NnunetFolders, dataset_names
 
 
 def convert_decathlon(
@@ -53,6 +53,7 @@ def convert_decathlon(
     Interrupted
         If a stop was requested; nothing is left.
     """
+    folders.require(RAW)
     task, name = decathlon_task(source)
     wanted = task if number is None else number
     if taken := dataset_names(folders, wanted):

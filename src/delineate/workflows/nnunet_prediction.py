@@ -89,6 +89,7 @@ def open_model(order: PredictionOrder) -> Model:
         device=order.device,
         mirroring=order.mirroring,
         precision="float32" if order.device == CPU else "auto",
+        checkpoint=order.checkpoint,
     )
     return replace(model, tiling=replace(model.tiling, step=order.step))
 

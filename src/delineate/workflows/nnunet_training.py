@@ -19,7 +19,7 @@ from delineate import __version__
 from delineate.errors import ModelError, PlanError
 from delineate.execution import Watched
 from delineate.formats.datasets import Dataset
-from delineate.formats.model_package import ModelPackage, write_package
+from delineate.formats.model_package import ModelPackage
 from delineate.formats.nnunet.fingerprint_json import fingerprint_to_json, read_fingerprint
 from delineate.formats.nnunet.plans_json import read_plan
 from delineate.formats.nnunet.trainer_names import STANDARD_TRAINER, recipe_of_trainer
@@ -35,6 +35,7 @@ from delineate.planning.splits import Split
 from delineate.training import Assignment, Runtime, TrainedFold, TrainingCases, fit
 from delineate.training.machine import find_machine
 from delineate.workflows.compare_folders import compare_folders, declared_comparison
+from delineate.workflows.exchange_models import ExportSettings, TrainingRecord, export_for_nnunet
 from delineate.workflows.model import Model, assemble, load_model
 from delineate.workflows.nnunet_workspace import open_prepared, split_of
 from delineate.workflows.score_cases import predict_prepared
@@ -99,7 +100,7 @@ def train_fold(order: TrainingOrder, **watched: Unpack[Watched]) -> Summary:
         trained = learn(bench, folder, **watched)
     package = package_of(bench, trained)
     if order.keep:
-        write_model(package, order.model)
+        write_model(bench, package, trained)
     return validate(bench, assemble(package, bench.machine, precision=bench.recipe.precision), **watched)
 
 
@@ -228,15 +229,27 @@ def validate(bench: Bench, model: Model, **watched: Unpack[Watched]) -> Summary:
     return compare_folders(comparison, **watched)
 
 
-def write_model(package: ModelPackage, target: Path) -> None:
-    """Write the model where nnU-Net looks for it.
+def write_model(bench: Bench, package: ModelPackage, trained: TrainedFold) -> None:
+    """Write the fold where nnU-Net looks for it; other folds of the model stay as they are.
 
     Raises
     ------
+    ModelError
+        If nnU-Net does not have the network.
     ResourceError
         If the folder cannot be written or the disk is full.
     """
-    write_package(target / "package", package)
+    order, target = bench.order, bench.order.model
+    record = TrainingRecord(history=trained.records)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as results:
+        settings = ExportSettings(trainer=order.trainer, records={order.fold: record})
+        exported = export_for_nnunet(package, Path(results), settings)
+        files = [path for path in exported.rglob("*") if path.is_file()]
+        for file in sorted(files, key=lambda path: path.suffix == ".pth"):  # a checkpoint means that the rest is there
+            place = target / file.relative_to(exported)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
 
 
 @contextmanager
