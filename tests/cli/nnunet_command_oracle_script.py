@@ -96,6 +96,26 @@ def load_for_training(request):
     }
 
 
+def random_model(request):
+    """Write an untrained model as nnU-Net's trainer would at its end; return its folder."""
+    import shutil
+
+    import torch
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    torch.manual_seed(0)
+    trainer = get_trainer_from_args(
+        request["dataset"], request["configuration"], 0, "nnUNetTrainer", "nnUNetPlans", device=torch.device("cpu")
+    )
+    trainer.initialize()
+    base = Path(trainer.output_folder_base)
+    Path(trainer.output_folder).mkdir(parents=True, exist_ok=True)
+    trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    shutil.copy(Path(trainer.preprocessed_dataset_folder_base) / "dataset.json", base / "dataset.json")
+    (base / "plans.json").write_text(json.dumps(trainer.plans_manager.plans))
+    return str(base)
+
+
 def plan_and_preprocess(request):
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
@@ -103,10 +123,25 @@ def plan_and_preprocess(request):
         preprocess,
     )
 
+    without_memory()
     extract_fingerprints([request["number"]], num_processes=1, clean=True, verbose=False, show_progress_bar=False)
     plans = plan_experiments([request["number"]])
     preprocess([request["number"]], plans, request["configurations"], [1], show_progress_bar=False)
     return plans
+
+
+def without_memory():
+    """Let the planner estimate memory with networks whose weights take no room: hundreds of times quicker."""
+    import torch
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+    original = ExperimentPlanner.static_estimate_VRAM_usage
+
+    def estimate(*arguments):
+        with torch.device("meta"):
+            return original(*arguments)
+
+    ExperimentPlanner.static_estimate_VRAM_usage = staticmethod(estimate)
 
 
 def convert(request):
@@ -142,6 +177,7 @@ HANDLERS = {
     "convert": convert,
     "evaluate": evaluate,
     "predict": predict,
+    "random_model": random_model,
 }
 
 if __name__ == "__main__":

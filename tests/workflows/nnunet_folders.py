@@ -68,6 +68,7 @@ def short(iterations: int) -> Change:
     """What stands in for a trainer's epochs, so that a test trains in a second."""
 
     def shortened(recipe: Recipe) -> Recipe:
-        return replace(recipe, iterations=iterations, iterations_per_epoch=iterations, validation_batches=1)
+        few = {"iterations": iterations, "iterations_per_epoch": iterations, "validation_batches": 1, "batch_size": 2}
+        return replace(recipe, **few)
 
     return shortened
