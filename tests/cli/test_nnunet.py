@@ -110,7 +110,9 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_options_may_be_shortened_as_in_nnunet() -> None:
-    found = parser_of("predict").parse_args(["-i", "a", "-o", "b", "-d", "4", "-c", "2d", "--c", "--save", "-f", "0", "1"])
+    found = parser_of("predict").parse_args(
+        ["-i", "a", "-o", "b", "-d", "4", "-c", "2d", "--c", "--save", "-f", "0", "1"]
+    )
     assert found.continue_prediction
     assert found.save_probabilities
     assert found.f == ["0", "1"]

@@ -18,9 +18,9 @@ from delineate.case import Image
 from delineate.errors import GeometryError, ImageReadError, ResourceError
 from delineate.execution import atomic_path
 from delineate.formats.magic import image_ending
-from delineate.formats.nifti import read_nifti, write_nifti
+from delineate.formats.nifti import Geometry, read_nifti, write_nifti
 from delineate.formats.orthonormal import nearest_orthonormal
-from delineate.geometry.grid import ORTHOGONALITY_TOLERANCE, Grid
+from delineate.geometry.grid import Grid, is_orthonormal
 
 sitk: Any = SimpleITK  # its functions carry no types
 
@@ -43,10 +43,10 @@ def read_volume(path: Path) -> Image:
     """
     with _quiet():
         if image_ending(path) in _NIFTI_ENDINGS:
-            array, information = read_nifti(path)
+            array, geometry = read_nifti(path)
         else:
-            array, information = _read_with_itk(path)
-    return Image(array=array, grid=_grid(information, array.shape[1:], path))
+            array, geometry = _read_with_itk(path)
+    return Image(array=array, grid=_grid(geometry, array.shape[1:], path))
 
 
 def write_volume(path: Path, image: Image) -> None:
@@ -87,7 +87,7 @@ def _quiet() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def _read_with_itk(path: Path) -> tuple[NDArray[Any], Any]:
+def _read_with_itk(path: Path) -> tuple[NDArray[Any], Geometry]:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -100,27 +100,36 @@ def _read_with_itk(path: Path) -> tuple[NDArray[Any], Any]:
         raise ImageReadError(f"{path}: expected real numbers; found complex ones. Save the magnitude instead.")
     components, rank = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
     if components > 1 and rank <= 3:
-        return np.ascontiguousarray(np.moveaxis(array, -1, 0)), image
+        return np.ascontiguousarray(np.moveaxis(array, -1, 0)), _geometry_of(image)
     if components == 1 and rank <= 4:
-        return (array if rank == 4 else array[None]), image
+        return (array if rank == 4 else array[None]), _geometry_of(image)
     raise ImageReadError(
         f"{path}: expected a 2-D or 3-D image with channels; found {rank} axes and {components} components per voxel. "
         "Save one file per channel."
     )
 
 
-def _grid(information: Any, shape: tuple[int, ...], path: Path) -> Grid:
-    n, rank = len(shape), information.GetDimension()
-    columns = np.array(information.GetDirection(), dtype=np.float64).reshape(rank, rank)[:n, :n]
-    spacing = np.array(information.GetSpacing(), dtype=np.float64)[:n][::-1]
+def _geometry_of(image: Any) -> Geometry:
+    return Geometry(
+        size=tuple(image.GetSize()),
+        spacing_mm=tuple(image.GetSpacing()),
+        origin_mm=tuple(image.GetOrigin()),
+        direction=tuple(image.GetDirection()),
+    )
+
+
+def _grid(geometry: Geometry, shape: tuple[int, ...], path: Path) -> Grid:
+    n, rank = len(shape), len(geometry.size)
+    columns = np.array(geometry.direction, dtype=np.float64).reshape(rank, rank)[:n, :n]
+    spacing = np.array(geometry.spacing_mm, dtype=np.float64)[:n][::-1]
     axes = columns.T[::-1]
-    if not np.allclose(axes @ axes.T, np.eye(n), atol=ORTHOGONALITY_TOLERANCE):
+    if not is_orthonormal(axes):
         axes = nearest_orthonormal(axes, spacing, shape, path)
     try:
         return Grid(
             shape=shape,
             spacing_mm=tuple(float(s) for s in spacing),
-            origin_mm=tuple(float(o) for o in information.GetOrigin()[:n]),
+            origin_mm=tuple(float(o) for o in geometry.origin_mm[:n]),
             direction=tuple(tuple(float(v) for v in axis) for axis in axes),
         )
     except GeometryError as error:
