@@ -243,11 +243,11 @@ def test_a_damaged_file_beside_a_case_is_named(content: bytes, place: NnunetData
 def test_cases_of_another_plan_are_told(place: NnunetDataset) -> None:
     plan_experiment(place, PlanSettings(target_spacing_mm=(3.0, 2.0, 2.0)))
     plan = read_plan(place.plan("nnUNetPlans"))
-    with pytest.raises(UsageError, match="6 cases prepared for another plan.*nnUNetv2_preprocess"):
+    with pytest.raises(UsageError, match=r"6 cases prepared for another plan.*nnUNetv2_preprocess"):
         open_prepared(place, plan, plan.configuration(FULL))
 
 
 def test_nothing_prepared_is_told(place: NnunetDataset) -> None:
     plan = read_plan(place.plan("nnUNetPlans"))
-    with pytest.raises(UsageError, match="found none.*nnUNetv2_preprocess"):
+    with pytest.raises(UsageError, match=r"found none.*nnUNetv2_preprocess"):
         open_prepared(place, plan, plan.configuration("2d"))

@@ -26,15 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.case.prepared import Prepared, Trace
-<<<<<<< HEAD
 from delineate.errors import ImageReadError, ResourceError, UsageError
 from delineate.execution import atomic_path
-from delineate.formats.nnunet.case_properties import spatial_properties
-=======
-from delineate.errors import ResourceError, UsageError
 from delineate.formats.blosc_frames import compressed_frame
 from delineate.formats.case_record import damaged, read_facts, read_locations, write_record
->>>>>>> main
+from delineate.formats.nnunet.case_properties import spatial_properties
 
 SIDE_FOLDER = "delineate"
 PART_FOLDER = ".partial"
