@@ -103,7 +103,6 @@ def random_model(request):
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args
 
-    torch.manual_seed(0)
     trainer = get_trainer_from_args(
         request["dataset"], request["configuration"], 0, "nnUNetTrainer", "nnUNetPlans", device=torch.device("cpu")
     )

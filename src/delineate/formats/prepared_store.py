@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.case.prepared import Prepared, Trace
-from delineate.errors import ImageReadError, ResourceError, UsageError
+from delineate.errors import ResourceError, UsageError
 from delineate.execution import atomic_path
 from delineate.formats.blosc_frames import compressed_frame
 from delineate.formats.case_record import damaged, read_facts, read_locations, write_record
