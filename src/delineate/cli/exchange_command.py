@@ -14,7 +14,7 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         type=Path,
-        help="a model package or a run's folder; or of nnU-Net: a trained-model folder, a results folder, an exported zip",
+        help="a model package or a run's folder; or of nnU-Net: a trained-model or results folder, or a zip",
     )
     parser.add_argument("--fold", nargs="+", metavar="K", help="folds to take; default: all that the model has")
 
