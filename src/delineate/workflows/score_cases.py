@@ -12,7 +12,7 @@ from delineate.case import LabelScheme
 from delineate.errors import DelineateError, GeometryError
 from delineate.execution import Cancellation, Progress, Silent, write_text
 from delineate.formats.datasets import CaseFiles, Dataset
-from delineate.formats.images import read_labels, write_labels
+from delineate.formats.images import label_ending, read_labels, write_labels
 from delineate.formats.nnunet.summary_json import write_summary
 from delineate.formats.prepared_store import PreparedStore
 from delineate.inference import predict_logits
@@ -83,8 +83,7 @@ def keep_only_predictions_of(model: Model, folder: Path) -> None:
 
 def prediction_path(folder: Path, case_id: str, dataset: Dataset) -> Path:
     """Return where the predicted label map of a case stands."""
-    ending = dataset.file_ending if dataset.file_ending not in (".jpg", ".jpeg") else ".png"
-    return folder / f"{case_id}{ending}"
+    return folder / f"{case_id}{label_ending(dataset.file_ending)}"
 
 
 def score_cases(

@@ -12,7 +12,7 @@ from delineate.execution import Cancellation, Progress, Silent
 from delineate.formats.arrays import write_probabilities
 from delineate.formats.datasets import CaseFiles
 from delineate.formats.datasets.dataset import visible_images
-from delineate.formats.images import read_image, write_labels
+from delineate.formats.images import label_ending, read_image, write_labels
 from delineate.formats.magic import image_ending
 from delineate.workflows.model import Model
 from delineate.workflows.segment_case import segment_case
@@ -95,7 +95,7 @@ def segment_files(
         If a stop was requested; finished cases stay.
     """
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
-    ending = ".png" if model.package.file_ending in (".jpg", ".jpeg") else model.package.file_ending
+    ending = label_ending(model.package.file_ending)
     targets = [out / f"{case.case_id}{ending}" for case in cases]
     progress.start("predict", len(cases))
     failures = []
