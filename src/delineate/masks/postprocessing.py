@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from delineate.errors import LabelError
 from delineate.masks.components import largest_component
@@ -49,4 +50,8 @@ def _keep_largest(labels: NDArray[Any], values: tuple[int, ...]) -> NDArray[Any]
     mask = np.isin(labels, values)
     if not mask.any():
         return labels
-    return np.where(mask & ~largest_component(mask), labels.dtype.type(0), labels)
+    box = ndimage.find_objects(mask.view(np.uint8))[0]
+    inside = np.ascontiguousarray(mask[box])
+    result = labels.copy()
+    result[box][inside & ~largest_component(inside)] = 0
+    return result
