@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cascade_run import plan_tiny, use_two_folds
 
 import delineate
 from delineate.errors import InputError, Interrupted, ModelError, UsageError
@@ -25,19 +24,9 @@ FIRST, SECOND = "3d_lowres", "3d_cascade_fullres"
 
 
 @pytest.fixture(scope="module")
-def first_stage(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with both stages planned, the first one trained on both folds."""
-    root = tmp_path_factory.mktemp("cascade") / "run"
-    plan_tiny(phantoms, root, FIRST, SECOND)
-    use_two_folds(root)
-    train_run(root, folds=("0", "1"), configuration=FIRST, device="cpu")
-    return root
-
-
-@pytest.fixture(scope="module")
-def trained(first_stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(configurations: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained") / "run"
-    shutil.copytree(first_stage, root)
+    shutil.copytree(configurations, root)
     train_run(root, folds=("0",), configuration=SECOND, device="cpu")
     return root
 
@@ -80,7 +69,7 @@ def test_the_package_holds_both_stages_as_folder_and_as_zip(trained: Path, tmp_p
     (tmp_path / "previous").rename(trained / SECOND / "model" / "previous")
 
 
-def test_prediction_runs_the_first_stage_or_takes_its_labels(
+def test_prediction_runs_the_configurations_or_takes_its_labels(
     cascade: delineate.Model, dataset: Dataset, tmp_path: Path
 ) -> None:
     case = dataset.testing[0]
@@ -110,9 +99,9 @@ def test_a_stage_without_the_other_says_what_is_missing(
         cascade.previous.predict(image, previous=cascade.predict(image).labels)
 
 
-def test_missing_folds_of_the_first_stage_are_named(first_stage: Path, tmp_path: Path) -> None:
+def test_missing_folds_of_the_configurations_are_named(configurations: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
-    shutil.copytree(first_stage, root)
+    shutil.copytree(configurations, root)
     shutil.rmtree(root / FIRST / "model")
     with pytest.raises(UsageError, match="--configuration 3d_lowres"):
         train_run(root, folds=("0",), configuration=SECOND, device="cpu")
@@ -121,7 +110,7 @@ def test_missing_folds_of_the_first_stage_are_named(first_stage: Path, tmp_path:
         train_run(root, folds=("0",), configuration=SECOND, device="cpu")
 
 
-def test_a_resumed_cascade_ends_with_the_same_weights(first_stage: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_resumed_cascade_ends_with_the_same_weights(configurations: Path, trained: Path, tmp_path: Path) -> None:
     class StopAfterTwoSteps(Silent):
         training = False
 
@@ -134,7 +123,7 @@ def test_a_resumed_cascade_ends_with_the_same_weights(first_stage: Path, trained
 
     cancellation = Cancellation()
     root = tmp_path / "run"
-    shutil.copytree(first_stage, root)
+    shutil.copytree(configurations, root)
     with pytest.raises(Interrupted):
         train_run(
             root,

@@ -100,6 +100,9 @@ class ModelPackage:
     """Under which terms the weights may be used; empty: not stated."""
     identity: str = UNSAVED
     """Name and SHA-256 of ``model.json``, which holds the hashes of the weights; set by writing and reading."""
+    network_identity: str = UNSAVED
+    """As ``identity``, but equal for packages that differ in post-processing only: whatever decides what the networks
+    say."""
 
     @property
     def input_channels(self) -> int:
@@ -132,7 +135,8 @@ def write_package(target: Path, package: ModelPackage) -> ModelPackage:
         else:
             document = _write_files(package, lambda name, data: _store(temporary / name, data))
             _make_room(target)
-    return replace(package, identity=_identity(package.name, document))
+    identity, network_identity = _identities(package.name, document)
+    return replace(package, identity=identity, network_identity=network_identity)
 
 
 def read_package(path: Path, *, folds: Sequence[str] | None = None) -> ModelPackage:
@@ -175,7 +179,9 @@ def _read(path: Path, source: _Source, folds: Sequence[str] | None) -> tuple[Mod
     previous = None if expected is None else _read_previous(path / PREVIOUS, source.within(PREVIOUS), expected)
     _warn_of_surplus(path, source.names(), {*map(_file_name, hashes), *((PREVIOUS,) if expected else ())})
     weights = {fold: _read_weights(path, source, fold, hashes[fold]) for fold in chosen}
-    return ModelPackage(**values, weights=weights, previous=previous, identity=_identity(values["name"], raw)), raw
+    identity, network_identity = _identities(values["name"], raw)
+    found = {**values, "weights": weights, "previous": previous}
+    return ModelPackage(**found, identity=identity, network_identity=network_identity), raw
 
 
 def _read_previous(path: Path, source: _Source, expected: str) -> ModelPackage:
@@ -197,8 +203,11 @@ def _file_name(fold: str) -> str:
     return f"fold_{fold}.safetensors"
 
 
-def _identity(name: str, document: bytes) -> str:
-    return f"{name} sha256:{hashlib.sha256(document).hexdigest()}"
+def _identities(name: str, document: bytes) -> tuple[str, str]:
+    content = {key: value for key, value in json.loads(document).items() if key != "postprocessing"}
+    network = json.dumps(content, sort_keys=True).encode()
+    whole, part = (hashlib.sha256(data).hexdigest() for data in (document, network))
+    return f"{name} sha256:{whole}", f"{name} sha256:{part}"
 
 
 # --- writing

@@ -91,13 +91,22 @@ def keep_only_predictions_of(model: Model, folder: Path) -> None:
 
     Which model they are of stands in :data:`MADE_BY`; so a longer trained model is never scored by old masks.
     """
-    made_by = json.dumps({"model": model.package.identity, "mirror_axes": model.tiling.mirror_axes})
+    keep_only_predictions_by([model], folder)
+
+
+def keep_only_predictions_by(models: Sequence[Model], folder: Path) -> None:
+    """As :func:`keep_only_predictions_of`, for the predictions of an ensemble of models."""
     record = folder / MADE_BY
-    if record.exists() and record.read_text(encoding="utf-8") == made_by:
+    if record.exists() and record.read_text(encoding="utf-8") == _made_by(models):
         return
     if folder.exists():
         shutil.rmtree(folder)
-    write_text(record, made_by)
+    write_text(record, _made_by(models))
+
+
+def _made_by(models: Sequence[Model]) -> str:
+    parts = [{"model": m.package.network_identity, "mirror_axes": m.tiling.mirror_axes} for m in models]
+    return json.dumps(parts[0] if len(parts) == 1 else parts)
 
 
 def prediction_path(folder: Path, case_id: str, dataset: Dataset) -> Path:
