@@ -64,6 +64,7 @@ def _run(session: Session) -> int:
     settings = RunSettings(
         budget_seconds=read_budget(options.budget),
         folds=_folds(options.fold),
+        configuration=options.configuration,
         preset=preset_named(options.preset),
         device=options.device,
         memory_bytes=read_memory(options.memory) if options.memory else None,
@@ -124,6 +125,7 @@ def _plan(session: Session) -> int:
     options = session.options
     settings = RunSettings(
         budget_seconds=read_budget(options.budget),
+        configuration=options.configuration,
         preset=preset_named(options.preset),
         device=options.device,
         memory_bytes=read_memory(options.memory) if options.memory else None,
@@ -132,25 +134,31 @@ def _plan(session: Session) -> int:
     )
     decision, words = plan_run(options.dataset, options.out, settings, **session.watched)
     print("\n".join((*words, *decision.recipe.reasons)))
-    print(f"plan    {options.out / 'plans.json'}\nrecipe  {options.out / 'recipe.json'}")
+    own = options.out if options.configuration is None else options.out / options.configuration
+    print(f"plan    {options.out / 'plans.json'}\nrecipe  {own / 'recipe.json'}")
     return 0
 
 
 def _preprocess_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
+    _configuration(parser)
     _jobs(parser)
 
 
 def _preprocess(session: Session) -> int:
     from delineate.workflows.prepare_dataset import preprocess_run
 
-    count = preprocess_run(session.options.run_folder, workers=session.options.jobs, **session.watched)
+    options = session.options
+    count = preprocess_run(
+        options.run_folder, configuration=options.configuration, workers=options.jobs, **session.watched
+    )
     print(f"{count} cases prepared; those that were ready are kept")
     return 0
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
+    _configuration(parser)
     parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
     parser.add_argument("--extend", metavar="TIME|STEPS", help="train a finished fold longer: 10min, or 2000 (steps)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
@@ -163,6 +171,7 @@ def _train(session: Session) -> int:
     options = session.options
     trained = train_run(
         options.run_folder,
+        configuration=options.configuration,
         folds=_folds(options.fold),
         extension=_extension(options.extend),
         device=options.device,
@@ -171,7 +180,8 @@ def _train(session: Session) -> int:
     )
     for name, fold in trained.folds.items():
         print(f"fold {name}: {fold.steps} steps in {spoken_seconds(fold.seconds)}")
-    print(f"model   {options.run_folder / 'model'}")
+    own = options.run_folder if options.configuration is None else options.run_folder / options.configuration
+    print(f"model   {own / 'model'}")
     return 0
 
 
@@ -189,6 +199,10 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-mirroring", action="store_true", help="do not average over mirrored images: quicker")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities (.npz)")
+    parser.add_argument(
+        "--previous", type=Path, metavar="FOLDER", help="cascade: label maps of its first stage; default: predict them"
+    )
+    parser.add_argument("--no-postprocessing", action="store_true", help="leave label maps as the network made them")
     parser.add_argument("--overwrite", action="store_true", help="predict again what stands in the output folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
@@ -208,6 +222,10 @@ def _predict(session: Session) -> int:
         checkpoint=options.checkpoint,
         configuration=options.configuration,
     ).with_step(options.step)
+    if options.no_postprocessing:
+        model = model.without_postprocessing()
+    if options.previous is not None:
+        model = model.with_previous_from(options.previous)
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,
@@ -246,6 +264,7 @@ def _evaluate(session: Session) -> int:
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
+    _configuration(parser)
     parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
 
@@ -255,12 +274,17 @@ def _report(session: Session) -> int:
 
     options = session.options
     conclusion = report_run(
-        options.run_folder, device=options.device, mirroring=not options.no_mirroring, **session.watched
+        options.run_folder,
+        configuration=options.configuration,
+        device=options.device,
+        mirroring=not options.no_mirroring,
+        **session.watched,
     )
     if conclusion.test is not None:
         _print_summary("held-out test cases", conclusion.test)
     _print_summary("validation cases (not trained on)", conclusion.validation)
-    print(f"report  {options.run_folder / 'report.html'}")
+    own = options.run_folder if options.configuration is None else options.run_folder / options.configuration
+    print(f"report  {own / 'report.html'}")
     return 0
 
 
@@ -339,10 +363,19 @@ def _run_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def _planning(parser: argparse.ArgumentParser) -> None:
+    _configuration(parser)
     parser.add_argument("--preset", default="default", choices=PRESETS, help="nnU-Net planner; default: default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument(
         "--memory", metavar="SIZE", help="memory that training may use, such as 8GB; default: what is free"
+    )
+
+
+def _configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--configuration",
+        metavar="NAME",
+        help="2d, 3d_lowres, 3d_fullres or 3d_cascade_fullres, as the plan has them; default: the planner chooses",
     )
 
 

@@ -129,6 +129,7 @@ def _predict_with(session: Session, model: Path, *, parts: int = 1, part: int = 
         target=options.o,
         folds=tuple(str(fold) for fold in options.f),
         checkpoint=options.chk,
+        previous=Path(options.prev_stage_predictions) if options.prev_stage_predictions else None,
         step=options.step_size,
         mirroring=not options.disable_tta,
         device=options.device,

@@ -205,6 +205,7 @@ def _prediction(parser: argparse.ArgumentParser) -> None:
     _verbose(parser)
     parser.add_argument("--save_probabilities", action="store_true", help="also write {id}.npz and {id}.pkl")
     parser.add_argument("-chk", default="checkpoint_final.pth", help="which checkpoint; default checkpoint_final.pth")
+    parser.add_argument("-prev_stage_predictions", default=None, help="cascades: folder of the previous stage's masks")
     _idle(parser, "-npp", type=int, default=_number("nnUNet_npp", 3), why=THREADS)
     _idle(parser, "-nps", type=int, default=_number("nnUNet_nps", 3), why=THREADS)
     _device(parser)

@@ -116,6 +116,8 @@ class StoredCase:
         The way back to the image's grid.
     location_labels
         The label values that each key of ``locations`` stands for.
+    previous
+        (z, y, x): what the previous stage of a cascade said; None without a cascade.
     """
 
     case_id: str
@@ -124,6 +126,7 @@ class StoredCase:
     trace: Trace
     location_labels: Mapping[int, tuple[int, ...]]
     record_file: Path
+    previous: StoredArray | None = None
 
     @cached_property
     def locations(self) -> dict[int, NDArray[np.int32]]:

@@ -105,7 +105,8 @@ def _bases(plan: Plan) -> list[Configuration]:
     named = {c.name: c for c in plan.configurations}
     volumes = [named[name] for name in ("3d_fullres", "3d_lowres") if name in named]
     planes = [named["2d"]] if "2d" in named and (not volumes or _is_thin(volumes[0])) else []
-    return [*volumes, *planes] or [c for c in plan.configurations if c.previous_stage is None]
+    alone = [c for c in plan.configurations if c.previous_stage is None]
+    return [*volumes, *planes] or alone or list(plan.configurations)
 
 
 def _is_thin(volume: Configuration) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from delineate.case.labels import LabelScheme
 from delineate.errors import PlanError
 
 NetworkKind = Literal["plain_unet", "residual_unet", "vnet"]
@@ -87,6 +88,11 @@ class Configuration:
     def dims(self) -> int:
         """2 or 3."""
         return len(self.patch_size)
+
+    def input_channels(self, scheme: LabelScheme) -> int:
+        """Return what the network takes: image channels and, in a cascade, one per label of the stage before it."""
+        stage = len(scheme.values) if self.previous_stage is not None else 0
+        return len(self.normalization) + stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from delineate.execution import write_text
 from delineate.formats.recipe_json import read_recipe, write_recipe
 from delineate.planning.budget import decide, describe
 from delineate.planning.machine import Machine, StepCost
-from delineate.planning.plan import Configuration
+from delineate.planning.plan import Configuration, Plan
 from delineate.planning.recipe import Recipe
 from delineate.training.probe import measure_step
 from delineate.workflows.plan_dataset import PlannedDataset
@@ -31,10 +31,12 @@ def decide_training(
 ) -> Decision:
     """Choose configuration and recipe for the time there is; an earlier decision in the folder stands.
 
+    A folder of a configuration that was asked for by name is offered that one only.
+
     Raises
     ------
     PlanError
-        If the budget is too short for anything of use.
+        If the budget is too short for anything of use, or the plan has no configuration of the name.
     ResourceError
         If no candidate fits the memory.
     """
@@ -47,19 +49,26 @@ def decide_training(
         cost = measure_step(
             configuration,
             recipe,
-            in_channels=len(planned.dataset.channel_names),
+            in_channels=configuration.input_channels(planned.dataset.scheme),
             heads=planned.dataset.scheme.head_count,
             device=machine.device,
         )
         costs[describe(configuration, recipe)] = cost
         return cost
 
-    configuration, recipe = decide(planned.plan, planned.fingerprint, budget_seconds, machine, measure)
+    configuration, recipe = decide(
+        _offered(planned.plan, folder.configuration), planned.fingerprint, budget_seconds, machine, measure
+    )
     cost = costs.get(describe(configuration, recipe))
     if cost is not None:
         write_text(folder.step_cost, json.dumps({"seconds": cost.seconds, "device": machine.device}))
     write_recipe(folder.recipe, configuration, recipe)
     return Decision(configuration=configuration, recipe=recipe, step_seconds=cost.seconds if cost else None)
+
+
+def _offered(plan: Plan, configuration: str | None) -> Plan:
+    """Return the plan with the one configuration that was asked for, or with all."""
+    return plan if configuration is None else replace(plan, configurations=(plan.configuration(configuration),))
 
 
 def _read_cost(folder: RunFolder) -> float | None:

@@ -56,6 +56,7 @@ def plan(
     out: Path | str | None = None,
     budget: str | float | None = None,
     device: str = AUTO,
+    configuration: str | None = None,
     memory_bytes: int | None = None,
     preset: Preset = DEFAULT,
     progress: Progress | None = None,
@@ -72,6 +73,8 @@ def plan(
         Time for training: seconds, or text such as ``"20min"``; None or ``"standard"``: nnU-Net's own schedule.
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    configuration
+        Name of the plan's configuration to train, such as ``"3d_lowres"``; None: the planner chooses.
     memory_bytes
         Memory that training may use; None: what is free.
     preset
@@ -88,7 +91,8 @@ def plan(
     ResourceError
         If the device does not exist, or nothing fits its memory.
     """
-    folder = RunFolder(root=Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="delineate-")))
+    root = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="delineate-"))
+    folder = RunFolder(root=root, configuration=configuration)
     machine = find_machine(device, memory_bytes=memory_bytes)
     seconds = read_budget(budget) if isinstance(budget, str) else budget
     claim_folder(folder, dataset, preset, seconds)

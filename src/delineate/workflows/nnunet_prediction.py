@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -32,6 +32,8 @@ class PredictionOrder:
     target: Path
     folds: tuple[str, ...]
     checkpoint: str = "checkpoint_final.pth"
+    previous: Path | None = None
+    """Cascades only: folder of the label maps of the previous stage."""
     step: float = 0.5
     """Step between tiles as a share of the patch."""
     mirroring: bool = True
@@ -66,11 +68,13 @@ def predict_folder(order: PredictionOrder, **watched: Unpack[Watched]) -> tuple[
     """
     model = open_model(order)
     cases = find_cases(order.source, model.package.file_ending, len(model.package.channel_names))
-    write_declarations(order, model)
     mine = [
         case for case in cases[order.part :: order.parts] if not (order.keep_existing and _is_done(case, order, model))
     ]
-    return segment_files(model, mine, order.target, probabilities=order.probabilities, overwrite=True, **watched)
+    try:
+        return segment_files(model, mine, order.target, probabilities=order.probabilities, overwrite=True, **watched)
+    finally:
+        write_declarations(order, model)
 
 
 def open_model(order: PredictionOrder) -> Model:
@@ -82,6 +86,8 @@ def open_model(order: PredictionOrder) -> Model:
         If the model is missing, damaged, or lacks a fold.
     ResourceError
         If the device does not exist.
+    UsageError
+        If the model is a cascade and there is no folder of its previous stage, or the other way round.
     """
     model = load_model(
         order.model,
@@ -91,7 +97,13 @@ def open_model(order: PredictionOrder) -> Model:
         precision="float32" if order.device == CPU else "auto",
         checkpoint=order.checkpoint,
     )
-    return replace(model, tiling=replace(model.tiling, step=order.step))
+    if model.package.configuration.previous_stage is not None and order.previous is None:
+        raise UsageError(
+            f"A model of {model.package.configuration.name} needs the label maps that "
+            f"{model.package.configuration.previous_stage} made of the same images. Predict them first and name their "
+            "folder with -prev_stage_predictions."
+        )
+    return (model if order.previous is None else model.with_previous_from(order.previous)).with_step(order.step)
 
 
 def find_cases(folder: Path, ending: str, channels: int) -> tuple[CaseFiles, ...]:
@@ -160,7 +172,7 @@ def _arguments(order: PredictionOrder) -> dict[str, Any]:
         "output_folder_or_list_of_truncated_output_files": str(order.target),
         "save_probabilities": order.probabilities,
         "overwrite": not order.keep_existing,
-        "folder_with_segs_from_prev_stage": None,
+        "folder_with_segs_from_prev_stage": None if order.previous is None else str(order.previous),
         "num_parts": order.parts,
         "part_id": order.part,
     }

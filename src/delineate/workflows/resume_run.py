@@ -19,7 +19,7 @@ from delineate.workflows.training_run import TrainingRun
 __all__ = ["Extension", "open_run", "report_run", "train_run"]
 
 
-def open_run(root: Path, *, device: str = AUTO) -> TrainingRun:
+def open_run(root: Path, *, configuration: str | None = None, device: str = AUTO) -> TrainingRun:
     """Read a run's folder back; the dataset must still be where it was.
 
     Raises
@@ -27,7 +27,7 @@ def open_run(root: Path, *, device: str = AUTO) -> TrainingRun:
     UsageError
         If the folder holds no planned run; says what to do.
     """
-    folder = RunFolder(root=root)
+    folder = RunFolder(root=root, configuration=configuration)
     dataset = dataset_of_run(folder)
     machine = find_machine(device)
     planned = plan_dataset(dataset, folder)
@@ -39,6 +39,7 @@ def train_run(
     root: Path,
     *,
     folds: tuple[str, ...],
+    configuration: str | None = None,
     extension: Extension | None = None,
     device: str = AUTO,
     workers: int = 1,
@@ -52,7 +53,7 @@ def train_run(
     DelineateError
         Whatever preparing or training raises.
     """
-    run = open_run(root, device=device)
+    run = open_run(root, configuration=configuration, device=device)
     run.prepare(workers=workers, progress=progress or Silent(), cancellation=cancellation or Cancellation())
     return train_model(run, folds=folds, extension=extension, progress=progress, cancellation=cancellation)
 
@@ -60,6 +61,7 @@ def train_run(
 def report_run(
     root: Path,
     *,
+    configuration: str | None = None,
     device: str = AUTO,
     mirroring: bool = True,
     progress: Progress | None = None,
@@ -72,7 +74,7 @@ def report_run(
     ModelError
         If the run has no trained model yet.
     """
-    run = open_run(root, device=device)
+    run = open_run(root, configuration=configuration, device=device)
     return conclude_run(
         run,
         read_package(run.folder.model),

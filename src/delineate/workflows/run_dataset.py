@@ -44,6 +44,8 @@ class RunSettings:
     budget_seconds: float | None
     """Wall-clock time for everything; None: nnU-Net's own schedule."""
     folds: tuple[str, ...] = ("0",)
+    configuration: str | None = None
+    """Name of the plan's configuration to train, such as ``3d_lowres``; None: the planner chooses."""
     preset: Preset = DEFAULT
     device: str = AUTO
     memory_bytes: int | None = None
@@ -111,7 +113,7 @@ def run_dataset(
         Whatever a stage raises; what earlier stages did stays in ``out``.
     """
     watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
-    watch, folder = _Stopwatch(), RunFolder(root=out)
+    watch, folder = _Stopwatch(), RunFolder(root=out, configuration=settings.configuration)
     machine = find_machine(settings.device, memory_bytes=settings.memory_bytes)
     dataset = _sound_dataset(source, folder, settings, **watched)
     watch.lap("verify")
@@ -159,7 +161,7 @@ def plan_run(
         Whatever a stage raises.
     """
     watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
-    folder = RunFolder(root=out)
+    folder = RunFolder(root=out, configuration=settings.configuration)
     machine = find_machine(settings.device, memory_bytes=settings.memory_bytes)
     dataset = _sound_dataset(source, folder, settings, **watched)
     planned = plan_dataset(dataset, folder, preset=settings.preset, workers=settings.workers, **watched)

@@ -6,10 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 from delineate import __version__
-from delineate.case import Image, Provenance, Result
+from delineate.case import Image, LabelMap, Provenance, Result
 from delineate.execution import Cancellation, Progress
 from delineate.inference import predict_logits
-from delineate.preprocessing import prepare, restore_labels, restore_probabilities
+from delineate.preprocessing import restore_labels, restore_probabilities
+from delineate.workflows.postprocess import postprocessed
+from delineate.workflows.prepare_for_model import prepare_for_model
 
 if TYPE_CHECKING:
     from delineate.workflows.model import Model
@@ -19,6 +21,7 @@ def segment_case(
     image: Image,
     model: Model,
     *,
+    previous: LabelMap | None = None,
     probabilities: bool = False,
     case_id: str = "",
     progress: Progress | None = None,
@@ -32,6 +35,8 @@ def segment_case(
         (channel, z, y, x) or (channel, y, x) on its grid.
     model
         The trained model.
+    previous
+        Cascades only: the label map of the stage before on the image's grid; None: that stage is predicted too.
     probabilities
         Also return the probabilities on the image's grid.
     case_id
@@ -46,6 +51,8 @@ def segment_case(
 
     Raises
     ------
+    UsageError
+        If a label map of a previous stage is missing or given in vain.
     PlanError
         If the model was trained on another number of channels.
     InputError
@@ -55,9 +62,9 @@ def segment_case(
     """
     began = time.perf_counter()
     package = model.package
-    prepared = prepare(image, None, package.plan, package.configuration, case_id=case_id)
+    prepared = prepare_for_model(image, model, previous, case_id=case_id, cancellation=cancellation)
     logits = predict_logits(model.ensemble, prepared.array, model.tiling, progress=progress, cancellation=cancellation)
-    labels = restore_labels(logits, prepared.trace, package.scheme)
+    labels = postprocessed(restore_labels(logits, prepared.trace, package.scheme), package.postprocessing)
     detail = restore_probabilities(logits, prepared.trace, package.scheme) if probabilities else None
     return Result(
         case_id=case_id,
@@ -72,6 +79,7 @@ def segment_case(
                 "mirror_axes": list(model.tiling.mirror_axes),
                 "precision": model.tiling.precision,
                 "device": model.machine.device,
+                "postprocessing": [list(step.values) for step in package.postprocessing],
             },
             seconds=time.perf_counter() - began,
         ),

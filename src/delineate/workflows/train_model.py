@@ -11,6 +11,7 @@ from delineate.formats.model_package import DOCUMENT, ModelPackage, read_package
 from delineate.formats.nnunet.fingerprint_json import fingerprint_to_json
 from delineate.networks import SegmentationNetwork, build_network
 from delineate.training import Assignment, Extension, Runtime, TrainedFold, TrainingCases, fit
+from delineate.workflows.previous_stage import cases_of, predict_previous_stage, previous_package
 from delineate.workflows.training_run import TrainingRun
 
 
@@ -64,6 +65,7 @@ def train_model(
     """
     trained = {}
     for fold in folds:
+        predict_previous_stage(run, fold, progress=progress, cancellation=cancellation)
         trained[fold] = fit(
             new_network(run),
             training_cases(run, fold),
@@ -82,7 +84,7 @@ def new_network(run: TrainingRun) -> SegmentationNetwork:
     """Return the untrained network of a run."""
     return build_network(
         run.decision.configuration.architecture,
-        in_channels=len(run.planned.dataset.channel_names),
+        in_channels=run.decision.configuration.input_channels(run.planned.dataset.scheme),
         heads=run.planned.dataset.scheme.head_count,
         seed=run.decision.recipe.seed,
     )
@@ -91,7 +93,7 @@ def new_network(run: TrainingRun) -> SegmentationNetwork:
 def training_cases(run: TrainingRun, fold: str) -> TrainingCases:
     """Return the cases of a fold as training wants them."""
     split = run.split(fold)
-    return TrainingCases(training=split.train, validation=split.validation, open=run.store.open)
+    return TrainingCases(training=split.train, validation=split.validation, open=cases_of(run, fold).open)
 
 
 def assignment_of(run: TrainingRun, fold: str) -> Assignment:
@@ -119,6 +121,7 @@ def package_of(run: TrainingRun, trained: dict[str, TrainedFold]) -> ModelPackag
         file_ending=dataset.file_ending,
         mirror_axes=decision.recipe.mirror_axes,
         weights={fold: result.weights for fold, result in trained.items()},
+        previous=previous_package(run),
         facts={
             "training_cases": len(dataset.training),
             "steps": {fold: result.steps for fold, result in trained.items()},
@@ -141,4 +144,7 @@ def with_earlier_folds(run: TrainingRun, package: ModelPackage) -> ModelPackage:
         name: {**earlier.facts.get(name, {}), **value} if isinstance(value, dict) else value
         for name, value in package.facts.items()
     }
-    return replace(package, weights=dict(sorted(weights.items())), facts=facts)
+    # chosen on the predictions of exactly these weights
+    same = facts.get("steps") == earlier.facts.get("steps")
+    postprocessing = earlier.postprocessing if same else ()
+    return replace(package, weights=dict(sorted(weights.items())), facts=facts, postprocessing=postprocessing)
