@@ -16,7 +16,8 @@ from delineate.execution.quantities import read_budget, read_memory, spoken_seco
 if TYPE_CHECKING:
     from delineate.metrics.summary import Summary
 
-PRESETS = ("default", "resenc-m", "resenc-l", "resenc-xl")
+_MEDNEXTS = tuple(f"mednext-{size}{kernel}" for kernel in ("", "-k5") for size in "sbml")
+PRESETS = ("default", "resenc-m", "resenc-l", "resenc-xl", *_MEDNEXTS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -330,7 +331,9 @@ def _run_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def _planning(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default="default", choices=PRESETS, help="nnU-Net planner; default: default")
+    parser.add_argument(
+        "--preset", default="default", choices=PRESETS, metavar="NAME", help=f"network: {', '.join(PRESETS)}"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument(
         "--memory", metavar="SIZE", help="memory that training may use, such as 8GB; default: what is free"
