@@ -177,10 +177,17 @@ def _train(session: Session) -> int:
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="model package: the folder `model` of a run, or a zip of it")
+    parser.add_argument("model", type=Path, help="model package or run, or nnU-Net's model: a folder or a zip")
     parser.add_argument("-i", "--input", type=Path, required=True, help="an image, or a folder of images")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the label maps")
     parser.add_argument("--fold", nargs="+", metavar="K", help="folds to average; default: all of the model")
+    parser.add_argument(
+        "--configuration", metavar="NAME", help="which of nnU-Net's models, if there are several: 3d_fullres, ..."
+    )
+    parser.add_argument("--checkpoint", default="checkpoint_final.pth", metavar="FILE", help="nnU-Net's checkpoint")
+    parser.add_argument(
+        "--step", type=float, default=0.5, help="distance of tiles as a share of the patch; default 0.5"
+    )
     parser.add_argument("--no-mirroring", action="store_true", help="do not average over mirrored images: quicker")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities (.npz)")
     parser.add_argument("--overwrite", action="store_true", help="predict again what stands in the output folder")
@@ -199,7 +206,9 @@ def _predict(session: Session) -> int:
         device=options.device,
         mirroring=not options.no_mirroring,
         precision=options.precision,
-    )
+        checkpoint=options.checkpoint,
+        configuration=options.configuration,
+    ).with_step(options.step)
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,

@@ -17,7 +17,6 @@ import logging
 import math
 import re
 import shutil
-import stat
 import tempfile
 import zipfile
 import zlib
@@ -28,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from delineate.case.labels import LabelScheme
-from delineate.errors import InputError, ModelError, PlanError, UnsafeModelError, UsageError
+from delineate.errors import InputError, ModelError, PlanError, UsageError
 from delineate.execution.atomic import atomic_path
 from delineate.formats.nnunet.dataset_json import dataset_json, scheme_from_json
 from delineate.formats.nnunet.json_node import Node
@@ -39,6 +38,7 @@ from delineate.formats.nnunet.plans_json import (
     plan_to_json,
 )
 from delineate.formats.recipe_json import recipe_from_json, recipe_to_json
+from delineate.formats.zip_entries import LARGEST_INFLATION, check_entries
 from delineate.planning.plan import Configuration, Plan
 from delineate.planning.recipe import Recipe
 
@@ -54,8 +54,6 @@ UNSAVED = "not saved"
 
 LARGEST_DOCUMENT = 64 * 2**20
 """Bytes; a `model.json` has some tens of kilobytes."""
-LARGEST_INFLATION = 50
-"""How many times larger than in the zip a file may become; weights hardly shrink at all."""
 
 _FOLD = re.compile(r"[A-Za-z0-9_-]+")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -327,26 +325,12 @@ def _opened(path: Path) -> Iterator[_Source]:
         raise ModelError(f"There is no model at {path}. Give the folder that holds {DOCUMENT}, or a zip of it.")
     try:
         with zipfile.ZipFile(io.BytesIO() if path.stat().st_size == 0 else path) as archive:
-            _check_entries(path, archive.infolist())
+            check_entries(path, archive.infolist())
             yield _Zip(path, archive, _prefix(archive))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ModelError(
             f"{path} is no readable zip of a model: {error}. It may be cut short or of another kind; copy it again."
         ) from error
-
-
-def _check_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
-    names = [entry.filename for entry in entries]
-    for entry in entries:
-        parts = PurePosixPath(entry.filename)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in entry.filename or ":" in entry.filename:
-            raise UnsafeModelError(f"{path} holds a file whose name leads out of it, '{entry.filename}'. Refused.")
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            raise UnsafeModelError(f"{path} holds a link, '{entry.filename}', instead of a file. It is refused.")
-        if entry.flag_bits & 0x1:
-            raise ModelError(f"{path} is encrypted. Unpack it with its password and give the folder.")
-    if len(set(names)) != len(names):
-        raise UnsafeModelError(f"{path} holds several files of one name. It is refused.")
 
 
 def _prefix(archive: zipfile.ZipFile) -> str:

@@ -1,4 +1,4 @@
-"""Reads torch checkpoints, nnU-Net's `.pth` among them, without ever executing what they carry.
+"""Reads torch checkpoints, nnU-Net's `.pth` among them, without ever executing what they carry; and writes them.
 
 A `.pth` is a zip archive with a pickle inside, and a pickle is a program. It is run by torch's restricted
 unpickler, which knows tensors and plain containers only; what nnU-Net's checkpoints hold beyond that (numpy
@@ -9,6 +9,7 @@ This is the only module of the room that knows torch.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import pickletools
 import struct
@@ -24,6 +25,7 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from delineate.errors import ModelError, UnsafeModelError
+from delineate.execution.atomic import atomic_path
 
 _ALLOWED_LOCK = threading.Lock()
 """torch keeps its allow-list per process; two readers at a time would take it from each other."""
@@ -54,6 +56,10 @@ class NnunetCheckpoint:
         Spatial axes that may be flipped in prediction, None if the checkpoint does not say.
     init_args
         The trainer's arguments: plans, dataset_json, fold, ...; plain types.
+    epochs
+        Epochs done when it was written, None if the checkpoint does not say.
+    best_dice
+        Highest smoothed pseudo-Dice so far, None if the checkpoint does not say.
     """
 
     weights: dict[str, torch.Tensor]
@@ -61,6 +67,8 @@ class NnunetCheckpoint:
     configuration: str
     mirror_axes: tuple[int, ...] | None
     init_args: dict[str, Any]
+    epochs: int | None = None
+    best_dice: float | None = None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -109,7 +117,29 @@ def read_nnunet_checkpoint(path: Path) -> NnunetCheckpoint:
         configuration=configuration,
         mirror_axes=None if axes is None else tuple(int(axis) for axis in axes),
         init_args=init_args,
+        epochs=_whole(content.get("current_epoch")),
+        best_dice=_finite(content.get("_best_ema")),
     )
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint of tensors and plain values with ``torch.save``, whole or not at all.
+
+    Raises
+    ------
+    ResourceError
+        If the folder cannot be written or the disk is full.
+    """
+    with atomic_path(path) as temporary:
+        torch.save(dict(content), temporary)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _check_container(path: Path) -> None:

@@ -156,7 +156,35 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> Non
     ModelError
         If a name is missing, left over, or of another shape; some of them are named.
     """
-    own = network.state_dict()
+    _require_equal_shapes(network.state_dict(), weights)
+    network.load_state_dict(dict(weights))
+
+
+def check_weights(
+    architecture: Architecture, weights: Mapping[str, torch.Tensor], *, in_channels: int, heads: int
+) -> None:
+    """Refuse weights that are of another network, without allocating the network.
+
+    Parameters
+    ----------
+    architecture
+        Topology of the network that the weights should be of.
+    weights
+        Parameter name -> tensor; foreign names are translated before (``networks.nnunet_weights``).
+    in_channels, heads
+        As for :func:`build_network`.
+
+    Raises
+    ------
+    PlanError
+        If no network can be built from the architecture.
+    ModelError
+        If a name is missing, left over, or of another shape; some of them are named.
+    """
+    _require_equal_shapes(_skeleton(architecture, in_channels, heads).state_dict(), weights)
+
+
+def _require_equal_shapes(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
     faults = [
         *(f"{name} is missing" for name in own if name not in weights),
         *(f"{name} is unknown" for name in weights if name not in own),
@@ -172,7 +200,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> Non
             f"The weights do not belong to this network: {', '.join(faults[:SHOWN_NAMES])}{more}. "
             "Use the plan, the configuration and the labels that the weights were trained with."
         )
-    network.load_state_dict(dict(weights))
 
 
 def _skeleton(architecture: Architecture, in_channels: int, heads: int) -> SegmentationNetwork:

@@ -7,6 +7,7 @@ from delineate.reports.pages import render_report, report_html
 from delineate.reports.plan_words import describe_plan, tabulate_plan
 from delineate.reports.report_data import Evaluation, Fact, FailedCase, Fold, ReportData
 from delineate.reports.selection import Choice, Role, choose_cases
+from delineate.reports.training_picture import training_picture
 
 __all__ = [
     "SOFT_TISSUE_WINDOW",
@@ -30,4 +31,5 @@ __all__ = [
     "report_html",
     "size_unit",
     "tabulate_plan",
+    "training_picture",
 ]

@@ -14,13 +14,15 @@ from delineate.case import Image, Result
 from delineate.errors import ModelError, UsageError
 from delineate.execution import Cancellation, Progress
 from delineate.formats.images import read_image
-from delineate.formats.model_package import ModelPackage, read_package
+from delineate.formats.model_package import ModelPackage
+from delineate.formats.nnunet.trained_model import FINAL_CHECKPOINT
 from delineate.geometry.grid import Grid
 from delineate.inference import Ensemble, Tiling, make_ensemble
 from delineate.networks import build_network, load_weights
 from delineate.planning.machine import Machine
 from delineate.training.allocator import keep_memory
 from delineate.training.machine import AUTO, find_machine
+from delineate.workflows.exchange_models import read_model
 from delineate.workflows.segment_case import segment_case
 
 SAMPLE_SEED = 0
@@ -111,6 +113,16 @@ class Model:
         """Return the same model without test-time mirroring: 2^axes times faster, usually a little less exact."""
         return replace(self, tiling=replace(self.tiling, mirror_axes=()))
 
+    def with_step(self, step: float) -> Model:
+        """Return the same model with tiles at most this share of the patch apart; nnU-Net's step is 0.5.
+
+        Raises
+        ------
+        UsageError
+            If the step does not lie in (0, 1].
+        """
+        return replace(self, tiling=replace(self.tiling, step=step))
+
 
 def load_model(
     path: Path | str,
@@ -119,31 +131,39 @@ def load_model(
     device: str = AUTO,
     mirroring: bool = True,
     precision: str = AUTO,
+    checkpoint: str = FINAL_CHECKPOINT,
+    configuration: str | None = None,
 ) -> Model:
-    """Read a model package (folder or zip) and make its networks ready to predict.
+    """Read a trained model and make its networks ready to predict.
 
     Parameters
     ----------
     path
-        What training wrote: a folder with ``model.json``, or a zip of it.
+        What training wrote (a folder with ``model.json``, or a zip of it), a trained-model folder of nnU-Net
+        (``DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION``), or a zip that nnU-Net exported.
     folds
-        Which folds to average; None: all that the package has.
+        Which folds to average; None: all that the model has.
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     mirroring
         Average over mirrored images where the model was trained with mirroring.
     precision
         ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the device computes in it.
+    checkpoint
+        nnU-Net only: which of a fold's checkpoints.
+    configuration
+        Which model to take where the path holds several of nnU-Net's: ``3d_fullres``, or the whole folder name.
 
     Raises
     ------
     ModelError
-        If the package is missing, damaged, unsafe, or lacks a fold.
+        If the model is missing, incomplete, damaged, unsafe, or lacks a fold; or it is not clear which one is meant.
     ResourceError
         If the device does not exist here.
     """
     machine = find_machine(device)
-    return assemble(read_package(Path(path), folds=folds), machine, mirroring=mirroring, precision=precision)
+    package = read_model(Path(path), folds=folds, checkpoint=checkpoint, configuration=configuration)
+    return assemble(package, machine, mirroring=mirroring, precision=precision)
 
 
 def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True, precision: str = AUTO) -> Model:

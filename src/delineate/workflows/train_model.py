@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from delineate import __version__
 from delineate.execution import Cancellation, Progress
 from delineate.formats.model_package import DOCUMENT, ModelPackage, read_package, write_package
+from delineate.formats.nnunet.fingerprint_json import fingerprint_to_json
 from delineate.networks import SegmentationNetwork, build_network
 from delineate.training import Assignment, Extension, Runtime, TrainedFold, TrainingCases, fit
 from delineate.workflows.training_run import TrainingRun
@@ -124,6 +125,7 @@ def package_of(run: TrainingRun, trained: dict[str, TrainedFold]) -> ModelPackag
             "seconds": {fold: round(result.seconds, 1) for fold, result in trained.items()},
             "pseudo_dice": {fold: result.smoothed_dice for fold, result in trained.items()},
         },
+        fingerprint=fingerprint_to_json(run.planned.fingerprint),
     )
 
 
