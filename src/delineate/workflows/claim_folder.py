@@ -11,9 +11,12 @@ from delineate.planning.presets import Preset
 from delineate.workflows.run_folder import RunFolder
 
 
-def claim_folder(folder: RunFolder, dataset: Dataset, preset: Preset, budget_seconds: float | None) -> None:
+def claim_folder(
+    folder: RunFolder, dataset: Dataset, preset: Preset, budget_seconds: float | None, origin: str | None = None
+) -> None:
     """Write down what the folder is for, or check that it is for the same.
 
+    ``origin`` names the model or the plan of another dataset that the run starts from.
     The budget counts only once something was decided with it, so that a budget that was too short can be corrected.
 
     Raises
@@ -26,6 +29,7 @@ def claim_folder(folder: RunFolder, dataset: Dataset, preset: Preset, budget_sec
         "preset": preset.plans_name,
         "repairs": sorted(dataset.repairs),
         "budget_seconds": budget_seconds,
+        "origin": origin,
     }
     if folder.settings.exists():
         found = json.loads(folder.settings.read_text(encoding="utf-8"))

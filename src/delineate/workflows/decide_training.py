@@ -12,6 +12,7 @@ from delineate.planning.machine import Machine, StepCost
 from delineate.planning.plan import Configuration
 from delineate.planning.recipe import Recipe
 from delineate.training.probe import measure_step
+from delineate.workflows.fine_tune import StartingPoint, start_from
 from delineate.workflows.plan_dataset import PlannedDataset
 from delineate.workflows.run_folder import RunFolder
 
@@ -27,9 +28,16 @@ class Decision:
 
 
 def decide_training(
-    planned: PlannedDataset, folder: RunFolder, machine: Machine, *, budget_seconds: float | None
+    planned: PlannedDataset,
+    folder: RunFolder,
+    machine: Machine,
+    *,
+    budget_seconds: float | None,
+    start: StartingPoint | None = None,
 ) -> Decision:
     """Choose configuration and recipe for the time there is; an earlier decision in the folder stands.
+
+    With a model to ``start`` from there is no choice of network; the recipe becomes one of fine-tuning.
 
     Raises
     ------
@@ -37,6 +45,8 @@ def decide_training(
         If the budget is too short for anything of use.
     ResourceError
         If no candidate fits the memory.
+    ModelError
+        If the network is not that of the model to start from.
     """
     if folder.recipe.exists():
         configuration, recipe = read_recipe(folder.recipe)
@@ -54,11 +64,16 @@ def decide_training(
         costs[describe(configuration, recipe)] = cost
         return cost
 
-    configuration, recipe = decide(planned.plan, planned.fingerprint, budget_seconds, machine, measure)
+    configuration, recipe = decide(
+        planned.plan, planned.fingerprint, budget_seconds, machine, measure, fixed_network=start is not None
+    )
     cost = costs.get(describe(configuration, recipe))
     if cost is not None:
         write_text(folder.step_cost, json.dumps({"seconds": cost.seconds, "device": machine.device}))
-    write_recipe(folder.recipe, configuration, recipe)
+    if start is None:
+        write_recipe(folder.recipe, configuration, recipe)
+    else:
+        recipe = start_from(start, planned.dataset, folder, configuration, recipe)
     return Decision(configuration=configuration, recipe=recipe, step_seconds=cost.seconds if cost else None)
 
 
