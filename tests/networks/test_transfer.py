@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
-from architectures import isotropic, patch_of
+from architectures import anisotropic, isotropic, patch_of, planar
 from test_mednext import tiny
 
 from delineate.errors import ModelError
-from delineate.networks import build_network, load_weights
+from delineate.networks import build_network, from_nnunet, load_weights, to_nnunet
 from delineate.networks.transfer import Interface, transfer
 
 KINDS = ("plain_unet", "residual_unet", "vnet", "mednext")
@@ -165,3 +168,58 @@ def test_what_is_missing_and_what_is_left_over_is_told() -> None:
     weights, report = transfer(headless, fresh, source=interface(), target=interface())
     assert set(report.fresh) == {name for name in fresh if is_head(name)}
     assert torch.equal(weights[STEM], trained[STEM])
+
+
+ORACLE = os.environ.get("DELINEATE_ORACLE_PYTHON")
+LOADED = {
+    "plain": isotropic(),
+    "residual": isotropic("residual_unet"),
+    "anisotropic": anisotropic("residual_unet"),
+    "planar": planar(),
+}
+
+
+@pytest.fixture(scope="module")
+def nnunets(tmp_path_factory) -> dict:
+    """What nnU-Net's own loading of pretrained weights leaves in its networks."""
+    if not ORACLE:
+        pytest.skip("DELINEATE_ORACLE_PYTHON is not set")
+    folder = tmp_path_factory.mktemp("pretrained")
+    questions = {}
+    for name, architecture in LOADED.items():
+        trained = build_network(architecture, in_channels=2, heads=3, seed=1)
+        fresh = build_network(architecture, in_channels=2, heads=4, seed=2)
+        questions[name] = asdict(architecture) | {
+            "in_channels": 2,
+            "heads": 4,
+            "trained": to_nnunet(trained.state_dict()),
+            "fresh": to_nnunet(fresh.state_dict()),
+        }
+    other = build_network(isotropic(features=(4, 6, 12)), in_channels=2, heads=3, seed=1)
+    questions["mismatch"] = questions["plain"] | {"trained": to_nnunet(other.state_dict())}
+    torch.save(questions, folder / "ours.pt")
+    script = Path(__file__).with_name("pretrained_oracle_script.py")
+    subprocess.run([ORACLE, "-W", "ignore", str(script), str(folder)], check=True, capture_output=True, text=True)
+    return torch.load(folder / "theirs.pt", weights_only=True)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", LOADED)
+def test_the_weights_are_those_that_nnunet_leaves(nnunets, name) -> None:
+    trained = build_network(LOADED[name], in_channels=2, heads=3, seed=1).state_dict()
+    fresh = build_network(LOADED[name], in_channels=2, heads=4, seed=2).state_dict()
+    channels = ("T1", "T2")
+    target = interface(channels, ("kidney", "heart", "aorta"))
+    weights, _ = transfer(trained, fresh, source=interface(channels), target=target)
+    theirs = from_nnunet(nnunets[name]["weights"])
+    assert weights.keys() == theirs.keys()
+    assert all(torch.equal(weights[key], theirs[key]) for key in weights)
+
+
+@pytest.mark.oracle
+def test_nnunet_refuses_what_we_refuse(nnunets) -> None:
+    assert "encoder" in nnunets["mismatch"]["error"]
+    trained = build_network(isotropic(features=(4, 6, 12)), in_channels=2, heads=3, seed=1).state_dict()
+    fresh = build_network(isotropic(), in_channels=2, heads=4, seed=2).state_dict()
+    with pytest.raises(ModelError):
+        transfer(trained, fresh, source=interface(("a", "b")), target=interface(("a", "b")))

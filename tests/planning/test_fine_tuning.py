@@ -98,7 +98,7 @@ def test_the_axes_of_the_model_are_those_of_the_spacing() -> None:
     spacing = own_plan()[0].configuration("3d_fullres").spacing_mm
     rotated = replace(trained, plan=replace(trained.plan, transpose_forward=forward))
     plan, configuration = adopted(replace(rotated, configuration=replace(trained.configuration, spacing_mm=spacing)))
-    own, fingerprint, _ = own_plan()
+    _, fingerprint, _ = own_plan()
     assert plan.transpose_forward == forward
     assert [forward[i] for i in plan.transpose_backward] == [0, 1, 2]
     expected = np.median(fingerprint.shapes_after_crop, 0)[list(forward)]

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from delineate.errors import PlanError
+from delineate.formats.nnunet import plan_to_json
 from delineate.planning.planner import plan_dataset
 from delineate.planning.presets import PRESETS
 from delineate.planning.transfer import check_move, move_plan
@@ -46,3 +51,25 @@ def test_channels_must_be_as_many_and_of_the_same_kind() -> None:
     other = "T1" if plan.configurations[0].normalization[0] == "ct" else "CT"
     with pytest.raises(PlanError, match=f"'{other}' would be normalised"):
         check_move(plan, (other,))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    ("name", "preset", "identifier"),
+    [("lowres", "default", "nnUNetPlans_from_1"), ("isotropic", "resenc-m", "Moved"), ("isotropic", "default", None)],
+)
+def test_the_file_is_nnunets(name, preset, identifier, tmp_path):
+    plan = replace(plan_of(name, preset), dataset_name="Dataset001_Source", image_reader="NibabelIO")
+    request = {"plans": plan_to_json(plan), "identifier": identifier, "ending": ".nii.gz"}
+    asked, answered = tmp_path / "request.json", tmp_path / "answer.json"
+    asked.write_text(json.dumps(request))
+    interpreter = os.environ.get("DELINEATE_ORACLE_PYTHON")
+    if not interpreter:
+        pytest.skip("DELINEATE_ORACLE_PYTHON is not set")
+    script = Path(__file__).with_name("move_plans_oracle_script.py")
+    command = [interpreter, str(script), str(asked), str(answered), str(tmp_path / "nnunet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    moved = move_plan(plan, dataset_name="Dataset002_Target", image_reader="SimpleITKIO", plans_name=identifier)
+    theirs = json.loads(answered.read_text())
+    assert json.loads(json.dumps(plan_to_json(moved))) == theirs
