@@ -18,7 +18,12 @@ from delineate.formats.model_package import ModelPackage, read_package
 from delineate.formats.recipe_json import read_recipe, write_recipe
 from delineate.phantoms import SCANNERS
 from delineate.planning.plan import Architecture
+from delineate.planning.presets import DEFAULT
 from delineate.training.history import read_history
+from delineate.workflows.exchange_models import export_for_nnunet
+from delineate.workflows.fine_tune import first_weights, read_starting_point
+from delineate.workflows.plan_dataset import facts_of
+from delineate.workflows.planning_rule import planning_rule
 from delineate.workflows.resume_run import open_run, train_run
 from delineate.workflows.run_dataset import RunSettings, plan_run
 from delineate.workflows.run_folder import RunFolder
@@ -204,3 +209,17 @@ def test_the_plan_of_another_dataset(others: Path, source: Path, tmp_path: Path)
         assert {**moved, "data_identifier": ""} == {**configuration, "data_identifier": ""}
     statistics = "foreground_intensity_properties_per_channel"
     assert ours[statistics] == theirs[statistics]
+
+
+@pytest.mark.parametrize("what", ["folder", "checkpoint"])
+def test_a_model_of_nnunet_is_a_model_to_start_from(source: Path, unstarted: Path, tmp_path: Path, what) -> None:
+    package = read_package(source / "model")
+    folder = export_for_nnunet(package, tmp_path / "results")
+    path = folder if what == "folder" else folder / "fold_0" / "checkpoint_final.pth"
+    start, run = read_starting_point(path), open_run(unstarted)
+    weights, report = first_weights(start, run.planned.dataset, run.decision.configuration, seed=0, fold="0")
+    assert all(torch.equal(weights[name], tensor) for name, tensor in package.weights["0"].items())
+    assert report.fresh == ()
+    rule = planning_rule(path)
+    plan = rule.decide(run.planned.fingerprint, facts_of(run.planned.dataset), DEFAULT)
+    assert plan.configurations[0].architecture == NETWORK
