@@ -133,13 +133,21 @@ def test_a_model_of_volumes_is_refused_for_planes() -> None:
 
 
 def test_the_recipe_is_gentler_and_says_why() -> None:
-    recipe = Recipe(iterations=1000, batch_size=2, patch_size=(8, 8, 8), reasons=("last",))
-    tuned = fine_tuned(recipe, ("first",))
+    recipe = Recipe(iterations=1000, batch_size=2, patch_size=(8, 8, 8), mirror_axes=(0, 1, 2), reasons=("last",))
+    tuned = fine_tuned(recipe, ("first",), (0, 1, 2))
     assert tuned.learning_rate == pytest.approx(1e-3)
     assert tuned.warmup_iterations == 50
     assert tuned.reasons[0] == "first"
     assert tuned.reasons[-1] == "last"
     assert "0.001 instead of 0.01" in tuned.reasons[1]
+    assert len(tuned.reasons) == 3
+
+
+def test_a_model_that_was_not_mirrored_is_not_mirrored_now() -> None:
+    recipe = Recipe(iterations=1000, batch_size=2, patch_size=(8, 8, 8), mirror_axes=(0, 1, 2))
+    tuned = fine_tuned(recipe, (), ())
+    assert tuned.mirror_axes == ()
+    assert "along the axes none" in tuned.reasons[-1]
 
 
 @pytest.mark.parametrize("budget", [None, 3600.0])

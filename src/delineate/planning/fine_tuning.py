@@ -112,14 +112,26 @@ def reasons_for(trained: TrainedNetwork, configuration: Configuration, channel_n
     )
 
 
-def fine_tuned(recipe: Recipe, reasons: Sequence[str]) -> Recipe:
-    """Return a recipe for going on from trained weights: a lower rate that is warmed up; ``reasons`` come first."""
+def fine_tuned(recipe: Recipe, reasons: Sequence[str], mirror_axes: tuple[int, ...]) -> Recipe:
+    """Return a recipe for going on from trained weights: a lower rate that is warmed up; ``reasons`` come first.
+
+    ``mirror_axes`` are the model's: one that was not mirrored may know left from right.
+    """
     rate, warmup = recipe.learning_rate * LEARNING_RATE_SHARE, max(1, round(WARMUP_SHARE * recipe.iterations))
     why = (
         f"Fine-tuning: the learning rate is {rate:.3g} instead of {recipe.learning_rate:.3g}, so that what the model "
         f"knows is refined and not undone; it rises over {warmup} steps, as new outputs first send large gradients."
     )
-    return replace(recipe, learning_rate=rate, warmup_iterations=warmup, reasons=(*reasons, why, *recipe.reasons))
+    told = [*reasons, why]
+    if mirror_axes != recipe.mirror_axes:
+        told.append(f"Images are mirrored along the axes {mirror_axes or 'none'}, as for the model.")
+    return replace(
+        recipe,
+        learning_rate=rate,
+        warmup_iterations=warmup,
+        mirror_axes=mirror_axes,
+        reasons=(*told, *recipe.reasons),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
