@@ -16,7 +16,8 @@ from delineate.execution.quantities import read_budget, read_memory, spoken_seco
 if TYPE_CHECKING:
     from delineate.metrics.summary import Summary
 
-PRESETS = ("default", "resenc-m", "resenc-l", "resenc-xl")
+_MEDNEXTS = tuple(f"mednext-{size}{kernel}" for kernel in ("", "-k5") for size in "sbml")
+PRESETS = ("default", "resenc-m", "resenc-l", "resenc-xl", *_MEDNEXTS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +54,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
     parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
     _planning(parser)
+    _start_model(parser)
     _workers(parser)
 
 
@@ -72,6 +74,7 @@ def _run(session: Session) -> int:
         repairs=frozenset(options.repair),
         mirroring=not options.no_mirroring,
         command=session.command,
+        start_model=options.start_model,
     )
     outcome = run_dataset(options.dataset, options.out, settings, **session.watched)
     if outcome.test is not None:
@@ -115,6 +118,13 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
         "--budget", default="standard", help="time for training a fold: 20min, 2h, ...; default: nnU-Net's"
     )
     _planning(parser)
+    _start_model(parser)
+    parser.add_argument(
+        "--plan-of",
+        type=Path,
+        metavar="RUN|PLANS",
+        help="use the plan of another dataset: a run's folder or plans.json",
+    )
     _workers(parser)
 
 
@@ -131,6 +141,8 @@ def _plan(session: Session) -> int:
         memory_bytes=read_memory(options.memory) if options.memory else None,
         workers=options.jobs,
         repairs=frozenset(options.repair),
+        start_model=options.start_model,
+        plan_of=options.plan_of,
     )
     decision, words = plan_run(options.dataset, options.out, settings, **session.watched)
     print("\n".join((*words, *decision.recipe.reasons)))
@@ -161,6 +173,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     _configuration(parser)
     parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
     parser.add_argument("--extend", metavar="TIME|STEPS", help="train a finished fold longer: 10min, or 2000 (steps)")
+    _start_model(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     _jobs(parser)
 
@@ -176,6 +189,7 @@ def _train(session: Session) -> int:
         extension=_extension(options.extend),
         device=options.device,
         workers=options.jobs,
+        start_model=options.start_model,
         **session.watched,
     )
     for name, fold in trained.folds.items():
@@ -364,7 +378,9 @@ def _run_folder(parser: argparse.ArgumentParser) -> None:
 
 def _planning(parser: argparse.ArgumentParser) -> None:
     _configuration(parser)
-    parser.add_argument("--preset", default="default", choices=PRESETS, help="nnU-Net planner; default: default")
+    parser.add_argument(
+        "--preset", default="default", choices=PRESETS, metavar="NAME", help=f"network: {', '.join(PRESETS)}"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument(
         "--memory", metavar="SIZE", help="memory that training may use, such as 8GB; default: what is free"
@@ -376,6 +392,16 @@ def _configuration(parser: argparse.ArgumentParser) -> None:
         "--configuration",
         metavar="NAME",
         help="2d, 3d_lowres, 3d_fullres or 3d_cascade_fullres, as the plan has them; default: the planner chooses",
+    )
+
+
+def _start_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="start_model",
+        type=Path,
+        metavar="MODEL",
+        help="start from a trained model: ours, nnU-Net's folder, zip or .pth",
     )
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from delineate.case.labels import LabelScheme
 from delineate.errors import PlanError
 
-NetworkKind = Literal["plain_unet", "residual_unet", "vnet"]
+NetworkKind = Literal["plain_unet", "residual_unet", "vnet", "mednext"]
 Normalization = Literal["ct", "zscore", "rescale_to_0_1", "rgb_to_0_1", "none"]
 
 
@@ -43,9 +43,11 @@ class Architecture:
     kernel_sizes: tuple[tuple[int, ...], ...]
     strides: tuple[tuple[int, ...], ...]
     encoder_blocks: tuple[int, ...]
-    """Convolutions (plain) or residual blocks (residual) per encoder stage."""
+    """Convolutions (plain) or blocks (residual, MedNeXt) per encoder stage."""
     decoder_convs: tuple[int, ...]
-    """Convolutions per decoder stage; one entry fewer than stages."""
+    """Convolutions (MedNeXt: blocks) per decoder stage, coarsest first; one entry fewer than stages."""
+    expansion_ratios: tuple[int, ...] = ()
+    """MedNeXt only: how many times wider a block is inside; one per stage, the same on the way down and up."""
 
     @property
     def stages(self) -> int:

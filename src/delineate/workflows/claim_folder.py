@@ -14,9 +14,12 @@ from delineate.planning.presets import Preset
 from delineate.workflows.run_folder import RunFolder
 
 
-def claim_folder(folder: RunFolder, dataset: Dataset, preset: Preset, budget_seconds: float | None) -> None:
+def claim_folder(
+    folder: RunFolder, dataset: Dataset, preset: Preset, budget_seconds: float | None, origin: str | None = None
+) -> None:
     """Write down what the folder is for, or check that it is for the same.
 
+    ``origin`` names the model or the plan of another dataset that the run starts from.
     The budget counts only once something was decided with it, so that a budget that was too short can be corrected.
 
     Raises
@@ -29,6 +32,7 @@ def claim_folder(folder: RunFolder, dataset: Dataset, preset: Preset, budget_sec
         "preset": preset.plans_name,
         "repairs": sorted(dataset.repairs),
         "budget_seconds": budget_seconds,
+        "origin": origin,
     }
     shared = {key: wanted[key] for key in wanted if key != "budget_seconds"}
     for path in (folder.shared_settings, RunFolder(root=folder.root).settings):

@@ -12,6 +12,7 @@ from delineate.planning.machine import Machine, StepCost
 from delineate.planning.plan import Configuration, Plan
 from delineate.planning.recipe import Recipe
 from delineate.training.probe import measure_step
+from delineate.workflows.fine_tune import StartingPoint, start_from
 from delineate.workflows.plan_dataset import PlannedDataset
 from delineate.workflows.run_folder import RunFolder
 
@@ -27,11 +28,17 @@ class Decision:
 
 
 def decide_training(
-    planned: PlannedDataset, folder: RunFolder, machine: Machine, *, budget_seconds: float | None
+    planned: PlannedDataset,
+    folder: RunFolder,
+    machine: Machine,
+    *,
+    budget_seconds: float | None,
+    start: StartingPoint | None = None,
 ) -> Decision:
     """Choose configuration and recipe for the time there is; an earlier decision in the folder stands.
 
     A folder of a configuration that was asked for by name is offered that one only.
+    With a model to ``start`` from there is no choice of network; the recipe becomes one of fine-tuning.
 
     Raises
     ------
@@ -39,6 +46,8 @@ def decide_training(
         If the budget is too short for anything of use, or the plan has no configuration of the name.
     ResourceError
         If no candidate fits the memory.
+    ModelError
+        If the network is not that of the model to start from.
     """
     if folder.recipe.exists():
         configuration, recipe = read_recipe(folder.recipe)
@@ -57,12 +66,20 @@ def decide_training(
         return cost
 
     configuration, recipe = decide(
-        _offered(planned.plan, folder.configuration), planned.fingerprint, budget_seconds, machine, measure
+        _offered(planned.plan, folder.configuration),
+        planned.fingerprint,
+        budget_seconds,
+        machine,
+        measure,
+        fixed_network=start is not None,
     )
     cost = costs.get(describe(configuration, recipe))
     if cost is not None:
         write_text(folder.step_cost, json.dumps({"seconds": cost.seconds, "device": machine.device}))
-    write_recipe(folder.recipe, configuration, recipe)
+    if start is None:
+        write_recipe(folder.recipe, configuration, recipe)
+    else:
+        recipe = start_from(start, planned.dataset, folder, configuration, recipe)
     return Decision(configuration=configuration, recipe=recipe, step_seconds=cost.seconds if cost else None)
 
 

@@ -22,6 +22,7 @@ from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.decide_training import decide_training
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import plan_dataset
+from delineate.workflows.planning_rule import planning_rule
 from delineate.workflows.run_folder import RunFolder
 from delineate.workflows.train_model import train_model
 from delineate.workflows.training_run import TrainingRun
@@ -59,6 +60,7 @@ def plan(
     configuration: str | None = None,
     memory_bytes: int | None = None,
     preset: Preset = DEFAULT,
+    start_model: Path | str | None = None,
     progress: Progress | None = None,
 ) -> TrainingRun:
     """Measure the dataset and the machine, and decide what to train and how.
@@ -78,7 +80,9 @@ def plan(
     memory_bytes
         Memory that training may use; None: what is free.
     preset
-        nnU-Net's default planner, or one of its residual-encoder presets.
+        nnU-Net's default planner, one of its residual-encoder presets, or a MedNeXt.
+    start_model
+        A trained model to start from (fine-tuning): a package, a run, or a model of nnU-Net; the network is its.
     progress
         Where to tell how far it is.
 
@@ -95,9 +99,10 @@ def plan(
     folder = RunFolder(root=root, configuration=configuration)
     machine = find_machine(device, memory_bytes=memory_bytes)
     seconds = read_budget(budget) if isinstance(budget, str) else budget
-    claim_folder(folder, dataset, preset, seconds)
-    planned = plan_dataset(dataset, folder, preset=preset, progress=progress)
-    decision = decide_training(planned, folder, machine, budget_seconds=seconds)
+    rule = planning_rule(None if start_model is None else Path(start_model))
+    claim_folder(folder, dataset, preset, seconds, rule.origin)
+    planned = plan_dataset(dataset, folder, preset=preset, rule=rule, progress=progress)
+    decision = decide_training(planned, folder, machine, budget_seconds=seconds, start=rule.start)
     return TrainingRun(planned=planned, decision=decision, folder=folder, machine=machine)
 
 

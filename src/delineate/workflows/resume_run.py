@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from delineate.execution import Cancellation, Progress, Silent
@@ -10,6 +11,7 @@ from delineate.training import Extension
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.conclude_run import Conclusion, conclude_run
 from delineate.workflows.decide_training import decide_training
+from delineate.workflows.fine_tune import read_starting_point, start_from
 from delineate.workflows.plan_dataset import plan_dataset
 from delineate.workflows.prepare_dataset import dataset_of_run
 from delineate.workflows.run_folder import RunFolder
@@ -43,10 +45,13 @@ def train_run(
     extension: Extension | None = None,
     device: str = AUTO,
     workers: int = 1,
+    start_model: Path | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> TrainedModel:
     """Train folds of a planned run; what is not prepared yet is prepared first.
+
+    ``start_model`` is a trained model to start from, of the very network that was planned.
 
     Raises
     ------
@@ -54,8 +59,16 @@ def train_run(
         Whatever preparing or training raises.
     """
     run = open_run(root, configuration=configuration, device=device)
+    if start_model is not None:
+        run = _started_from(run, start_model)
     run.prepare(workers=workers, progress=progress or Silent(), cancellation=cancellation or Cancellation())
     return train_model(run, folds=folds, extension=extension, progress=progress, cancellation=cancellation)
+
+
+def _started_from(run: TrainingRun, model: Path) -> TrainingRun:
+    decision, start = run.decision, read_starting_point(model)
+    recipe = start_from(start, run.planned.dataset, run.folder, decision.configuration, decision.recipe)
+    return run.with_decision(replace(decision, recipe=recipe))
 
 
 def report_run(

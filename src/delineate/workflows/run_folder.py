@@ -67,6 +67,11 @@ class RunFolder:
         return self.own / "recipe.json"
 
     @property
+    def origin(self) -> Path:
+        """Which model the training starts from, and what became of its weights; absent if it starts from none."""
+        return self.root / "origin.json"
+
+    @property
     def step_cost(self) -> Path:
         """What a training step of the recipe was measured to cost."""
         return self.own / "step_cost.json"

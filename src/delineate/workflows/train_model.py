@@ -11,6 +11,7 @@ from delineate.formats.model_package import DOCUMENT, ModelPackage, read_package
 from delineate.formats.nnunet.fingerprint_json import fingerprint_to_json
 from delineate.networks import SegmentationNetwork, build_network
 from delineate.training import Assignment, Extension, Runtime, TrainedFold, TrainingCases, fit
+from delineate.workflows.fine_tune import begin_from_origin, origin_facts
 from delineate.workflows.previous_stage import cases_of, predict_previous_stage, previous_package
 from delineate.workflows.training_run import TrainingRun
 
@@ -67,7 +68,7 @@ def train_model(
     for fold in folds:
         predict_previous_stage(run, fold, progress=progress, cancellation=cancellation)
         trained[fold] = fit(
-            new_network(run),
+            new_network(run, fold),
             training_cases(run, fold),
             assignment_of(run, fold),
             run.folder.fold(fold),
@@ -80,14 +81,23 @@ def train_model(
     return TrainedModel(package=package, folds=trained)
 
 
-def new_network(run: TrainingRun) -> SegmentationNetwork:
-    """Return the untrained network of a run."""
-    return build_network(
+def new_network(run: TrainingRun, fold: str) -> SegmentationNetwork:
+    """Return the network of a run before training: with random weights, or those of the model that it starts from.
+
+    Raises
+    ------
+    ModelError
+        If the model to start from is gone or is another one now.
+    """
+    dataset, configuration, seed = run.planned.dataset, run.decision.configuration, run.decision.recipe.seed
+    network = build_network(
         run.decision.configuration.architecture,
         in_channels=run.decision.configuration.input_channels(run.planned.dataset.scheme),
         heads=run.planned.dataset.scheme.head_count,
         seed=run.decision.recipe.seed,
     )
+    begin_from_origin(network, dataset, run.folder, configuration, seed=seed, fold=fold)
+    return network
 
 
 def training_cases(run: TrainingRun, fold: str) -> TrainingCases:
@@ -127,6 +137,7 @@ def package_of(run: TrainingRun, trained: dict[str, TrainedFold]) -> ModelPackag
             "steps": {fold: result.steps for fold, result in trained.items()},
             "seconds": {fold: round(result.seconds, 1) for fold, result in trained.items()},
             "pseudo_dice": {fold: result.smoothed_dice for fold, result in trained.items()},
+            **origin_facts(run.folder),
         },
         fingerprint=fingerprint_to_json(run.planned.fingerprint),
     )
