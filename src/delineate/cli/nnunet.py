@@ -88,6 +88,8 @@ def _train(session: Session) -> int:
     from delineate.workflows.nnunet_workspace import find_dataset
 
     options = session.options
+    if options.c and options.pretrained_weights:
+        raise UsageError("--c goes on with a training and -pretrained_weights begins one; give one of them.")
     if options.c and options.val:
         raise UsageError("--c goes on with a training and --val only validates one; give one of them.")
     order = TrainingOrder(
@@ -97,6 +99,7 @@ def _train(session: Session) -> int:
         trainer=options.tr,
         plans_name=options.p,
         device=options.device,
+        start=Path(options.pretrained_weights) if options.pretrained_weights else None,
         resume=options.c,
         keep=not options.disable_checkpointing,
         probabilities=options.npz,
@@ -195,6 +198,64 @@ def _install_from_zip(session: Session) -> int:
     return 0
 
 
+def _accumulate(session: Session) -> int:
+    from delineate.workflows.nnunet_crossvalidation import merge_folds
+    from delineate.workflows.nnunet_workspace import find_dataset
+
+    options = session.options
+    place = find_dataset(_folders(), options.dataset_name_or_id)
+    model = place.model(options.tr, options.p, options.c)
+    out = Path(options.o) if options.o else None
+    _print_summary(merge_folds(place, model, [str(fold) for fold in options.f], out, **session.watched))
+    return 0
+
+
+def _ensemble(session: Session) -> int:
+    from delineate.workflows.nnunet_crossvalidation import average_folders
+
+    options = session.options
+    folders = [Path(folder) for folder in options.i]
+    written = average_folders(folders, Path(options.o), probabilities=options.save_npz, **session.watched)
+    print(f"{len(written)} label maps written to {options.o}")
+    return 0
+
+
+def _determine_postprocessing(session: Session) -> int:
+    from delineate.workflows.nnunet_crossvalidation import determine_postprocessing
+
+    options = session.options
+    choice = determine_postprocessing(
+        options.i,
+        options.ref,
+        Path(options.dataset_json) if options.dataset_json else options.i / "dataset.json",
+        keep=not options.remove_postprocessed,
+        workers=_workers(options.np),
+        **session.watched,
+    )
+    print("\n".join(choice.reasons))
+    return 0
+
+
+def _apply_postprocessing(session: Session) -> int:
+    from delineate.workflows.nnunet_crossvalidation import apply_postprocessing
+
+    options = session.options
+    written = apply_postprocessing(
+        options.i, options.o, options.pp_pkl_file, workers=_workers(options.np), **session.watched
+    )
+    print(f"{len(written)} label maps written to {options.o}")
+    return 0
+
+
+def _move_plans(session: Session) -> int:
+    from delineate.workflows.nnunet_workspace import find_datasets, move_plans
+
+    options = session.options
+    source, target = find_datasets(_folders(), [options.s, options.t])
+    print(f"plans   {move_plans(source, target, options.sp, options.tp)}")
+    return 0
+
+
 NNUNET_COMMANDS = (
     Command(
         name="plan_and_preprocess",
@@ -249,6 +310,31 @@ NNUNET_COMMANDS = (
         help="put the models of a zip where nnU-Net looks for them",
         declare=declare.install_from_zip,
         run=_install_from_zip,
+    ),
+    Command(
+        name="accumulate_crossval_results",
+        help="merge and score the validation of all folds",
+        declare=declare.accumulate_crossval_results,
+        run=_accumulate,
+    ),
+    Command(name="ensemble", help="average folders of probabilities", declare=declare.ensemble, run=_ensemble),
+    Command(
+        name="determine_postprocessing",
+        help="choose post-processing where it improves",
+        declare=declare.determine_postprocessing,
+        run=_determine_postprocessing,
+    ),
+    Command(
+        name="apply_postprocessing",
+        help="post-process a folder of label maps",
+        declare=declare.apply_postprocessing,
+        run=_apply_postprocessing,
+    ),
+    Command(
+        name="move_plans_between_datasets",
+        help="use the plans of one dataset for another",
+        declare=declare.move_plans,
+        run=_move_plans,
     ),
 )
 
@@ -354,3 +440,8 @@ evaluate_simple = partial(_bare, "evaluate_simple")
 convert_MSD_dataset = partial(_bare, "convert_MSD_dataset")
 export_model_to_zip = partial(_bare, "export_model_to_zip")
 install_pretrained_model_from_zip = partial(_bare, "install_pretrained_model_from_zip")
+accumulate_crossval_results = partial(_bare, "accumulate_crossval_results")
+ensemble = partial(_bare, "ensemble")
+determine_postprocessing = partial(_bare, "determine_postprocessing")
+apply_postprocessing = partial(_bare, "apply_postprocessing")
+move_plans_between_datasets = partial(_bare, "move_plans_between_datasets")

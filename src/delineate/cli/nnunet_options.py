@@ -63,6 +63,7 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configuration", help="2d, 3d_fullres, 3d_lowres, or another of the plans")
     parser.add_argument("fold", help="0 to 4, or all")
     _trainer(parser)
+    parser.add_argument("-pretrained_weights", default=None, help="start from the weights of this checkpoint or model")
     _refuse(parser, "-num_gpus", type=int, default=1, why="one device trains a fold")
     parser.add_argument("--npz", action="store_true", help="also write the probabilities of the validation cases")
     parser.add_argument("--c", action="store_true", help="go on with an interrupted training")
@@ -132,6 +133,49 @@ def export_model_to_zip(parser: argparse.ArgumentParser) -> None:
 def install_from_zip(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``nnUNetv2_install_pretrained_model_from_zip``."""
     parser.add_argument("zip", type=Path, help="a zip that nnU-Net or Delineate exported")
+
+
+def accumulate_crossval_results(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_accumulate_crossval_results``."""
+    parser.add_argument("dataset_name_or_id", help="number or name of the dataset")
+    parser.add_argument("-c", required=True, default="3d_fullres", help="configuration")
+    parser.add_argument("-o", default=None, help="output folder; default: crossval_results_folds_... of the model")
+    parser.add_argument("-f", nargs="+", type=int, default=FOLDS, metavar="K", help="folds; default 0 1 2 3 4")
+    _trainer(parser)
+
+
+def ensemble(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_ensemble``."""
+    parser.add_argument("-i", nargs="+", required=True, help="folders of predictions with probabilities")
+    parser.add_argument("-o", required=True, help="output folder")
+    _idle(parser, "-np", type=int, default=_number("nnUNet_def_n_proc", PROCESSES), why="heads are averaged in turn")
+    parser.add_argument("--save_npz", action="store_true", help="also write the averaged probabilities")
+
+
+def determine_postprocessing(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_determine_postprocessing``."""
+    parser.add_argument("-i", required=True, type=Path, help="folder of predictions")
+    parser.add_argument("-ref", required=True, type=Path, help="folder of references")
+    _postprocessing(parser)
+    parser.add_argument("--remove_postprocessed", action="store_true", help="do not write the post-processed masks")
+
+
+def apply_postprocessing(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_apply_postprocessing``."""
+    parser.add_argument("-i", required=True, type=Path, help="folder of predictions")
+    parser.add_argument("-o", required=True, type=Path, help="output folder")
+    parser.add_argument(
+        "-pp_pkl_file", required=True, type=Path, help="postprocessing.pkl; the .json beside it is read"
+    )
+    _postprocessing(parser)
+
+
+def move_plans(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_move_plans_between_datasets``."""
+    parser.add_argument("-s", required=True, help="dataset whose plans are taken")
+    parser.add_argument("-t", required=True, help="dataset that gets them")
+    parser.add_argument("-sp", required=True, help="name of the plans")
+    parser.add_argument("-tp", default=None, help="new name of the plans; default: the old one")
 
 
 # --- groups ----------------------------------------------------------------------------------------------------------
@@ -211,6 +255,12 @@ def _prediction(parser: argparse.ArgumentParser) -> None:
     _device(parser)
     parser.add_argument("--disable_progress_bar", **_PLAIN)
     _idle(parser, "--not_on_device", flag=True, why="memory on the device is bounded whatever the size of the image")
+
+
+def _postprocessing(parser: argparse.ArgumentParser) -> None:
+    _processes(parser)
+    _idle(parser, "-plans_json", default=None, why="the labels stand in dataset.json")
+    parser.add_argument("-dataset_json", default=None, help="dataset.json; default: that of the input folder")
 
 
 def _compared(parser: argparse.ArgumentParser) -> None:

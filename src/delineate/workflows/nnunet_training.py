@@ -7,6 +7,7 @@ validate    fold_X/validation/{id}.nii.gz and summary.json
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from delineate.formats.nnunet.trainer_names import STANDARD_TRAINER, recipe_of_t
 from delineate.formats.nnunet.workspace import NnunetDataset
 from delineate.formats.prepared_store import PreparedStore
 from delineate.metrics.summary import Summary
-from delineate.networks import build_network
+from delineate.networks import build_network, load_weights
 from delineate.planning.machine import Machine
 from delineate.planning.plan import Configuration, Plan
 from delineate.planning.recipe import Recipe
@@ -36,9 +37,12 @@ from delineate.training import Assignment, Runtime, TrainedFold, TrainingCases, 
 from delineate.training.machine import find_machine
 from delineate.workflows.compare_folders import compare_folders, declared_comparison
 from delineate.workflows.exchange_models import ExportSettings, TrainingRecord, export_for_nnunet
+from delineate.workflows.fine_tune import first_weights, read_starting_point
 from delineate.workflows.model import Model, assemble, load_model
 from delineate.workflows.nnunet_workspace import open_prepared, split_of
 from delineate.workflows.score_cases import predict_prepared
+
+_log = logging.getLogger(__name__)
 
 STATE_FOLDER = "delineate"
 """Checkpoints of the training itself, beside nnU-Net's files."""
@@ -55,6 +59,8 @@ class TrainingOrder:
     trainer: str = STANDARD_TRAINER
     plans_name: str = "nnUNetPlans"
     device: str = "cuda"
+    start: Path | None = None
+    """A checkpoint or model whose weights training begins with; None: random ones."""
     resume: bool = False
     """Go on where an interrupted training stopped; otherwise training begins anew."""
     keep: bool = True
@@ -168,6 +174,12 @@ def learn(bench: Bench, folder: Path, **watched: Unpack[Watched]) -> TrainedFold
         heads=bench.dataset.scheme.head_count,
         seed=recipe.seed,
     )
+    if bench.order.start is not None:
+        start = read_starting_point(bench.order.start)
+        weights, report = first_weights(start, bench.dataset, bench.configuration, seed=recipe.seed, fold=fold)
+        load_weights(network, weights)
+        for sentence in report.sentences():
+            _log.warning("%s", sentence)
     seed = recipe.seed + (int(fold) if fold.isdigit() else 0)
     return fit(
         network,

@@ -20,7 +20,7 @@ from delineate.formats.datasets.nnunet_prepared import open_nnunet_prepared
 from delineate.formats.images import read_labels
 from delineate.formats.nnunet.case_properties import read_case_properties
 from delineate.formats.nnunet.fingerprint_json import read_fingerprint, write_fingerprint
-from delineate.formats.nnunet.plans_json import plan_to_json, read_plan
+from delineate.formats.nnunet.plans_json import plan_to_json, read_plan, write_plan
 from delineate.formats.nnunet.splits_json import read_splits, write_splits
 from delineate.formats.nnunet.workspace import NnunetDataset, NnunetFolders, find_dataset, find_datasets
 from delineate.formats.prepared_store import PreparedStore, StoredArray
@@ -29,6 +29,7 @@ from delineate.planning.plan import Configuration, Plan
 from delineate.planning.planner import plan_dataset as decide_plan
 from delineate.planning.presets import PRESETS, Preset
 from delineate.planning.splits import Split, choose_split, every_case, make_splits, random_split
+from delineate.planning.transfer import check_move, move_plan
 from delineate.preprocessing import preparation_key, trace_of
 from delineate.preprocessing.steps import location_labels, sample_locations
 from delineate.workflows.plan_dataset import EVERY_CASE, facts_of, measure_dataset
@@ -42,6 +43,7 @@ __all__ = [
     "extract_fingerprint",
     "find_dataset",
     "find_datasets",
+    "move_plans",
     "open_prepared",
     "plan_experiment",
     "preprocess",
@@ -130,6 +132,23 @@ def plan_experiment(place: NnunetDataset, settings: PlanSettings) -> Plan:
     _take_splits(place)
     _write_plan(place.plan(plan.plans_name), plan)
     return plan
+
+
+def move_plans(source: NnunetDataset, target: NnunetDataset, plans_name: str, new_name: str | None = None) -> Path:
+    """Write the plans of one dataset for another; return the file.
+
+    Raises
+    ------
+    PlanError
+        If there are no such plans, or they do not fit the channels of the other dataset.
+    DatasetError
+        If the other dataset's raw folder is not understood.
+    """
+    plan, dataset = read_plan(source.plan(plans_name)), open_raw(target)
+    check_move(plan, dataset.channel_names)
+    moved = move_plan(plan, dataset_name=target.name, image_reader=dataset.reader_name, plans_name=new_name)
+    write_plan(target.plan(moved.plans_name), moved)
+    return target.plan(moved.plans_name)
 
 
 def preprocess(
