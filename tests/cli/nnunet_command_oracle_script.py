@@ -143,6 +143,17 @@ def without_memory():
     ExperimentPlanner.static_estimate_VRAM_usage = staticmethod(estimate)
 
 
+def postprocess(request):
+    import pickle
+
+    from nnunetv2.postprocessing.remove_connected_components import apply_postprocessing_to_folder
+
+    functions, arguments = pickle.loads(Path(request["pickle"]).read_bytes())
+    apply_postprocessing_to_folder(
+        request["source"], request["target"], functions, arguments, request["plans"], request["declaration"], 1
+    )
+
+
 def convert(request):
     from nnunetv2.dataset_conversion.convert_MSD_dataset import convert_msd_dataset
 
@@ -166,6 +177,7 @@ def predict(request):
         allow_tqdm=False,
     )  # fmt: skip
     predictor.initialize_from_trained_model_folder(request["model"], request["folds"], "checkpoint_final.pth")
+    Path(request["target"]).mkdir()
     predictor.predict_from_files_sequential(request["source"], request["target"], save_probabilities=True)
 
 
@@ -177,6 +189,7 @@ HANDLERS = {
     "evaluate": evaluate,
     "predict": predict,
     "random_model": random_model,
+    "postprocess": postprocess,
 }
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import pytest
 from cli.nnunet_command_oracle import ask
 from delineate.cli.main import main
 from delineate.cli.nnunet import NNUNET_COMMANDS
-from delineate.formats.images import read_labels
+from delineate.formats.images import read_labels, write_labels
 from delineate.formats.nnunet import trainer_names
 from delineate.formats.nnunet.workspace import NnunetFolders
 from workflows.nnunet_folders import NAME, environment_of, folders_in, short, write_case, write_raw_dataset
@@ -31,6 +34,7 @@ LEFT_OUT = {
     "convert_old_nnUNet_dataset": "data of nnU-Net v1 are read as they are",
     "download_pretrained_model_by_url": "nothing is downloaded",
     "plot_overlay_pngs": "the report shows the cases",
+    "find_best_configuration": "`delineate find-best` compares runs of Delineate",
 }
 """Commands of nnU-Net that are not to be had -> why."""
 DIFFERENCES = {
@@ -218,59 +222,163 @@ def run(*words: str) -> None:
     assert main(["nnunet", *words]) == 0
 
 
-def test_plan_train_predict_evaluate_exchange(
-    folders: NnunetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(trainer_names.TRAINERS, "nnUNetTrainer_1epoch", (short(2),))
-    assert folders.raw is not None
+TRAINER = ("-tr", "nnUNetTrainer_1epoch")
+CPU = ("-device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NnunetFolders]:
+    """Two folds of a model, trained by the commands."""
+    folders = folders_in(tmp_path_factory.mktemp("nnunet"))
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in environment_of(folders).items():
+            patch.setenv(variable, value)
+        patch.setitem(trainer_names.TRAINERS, "nnUNetTrainer_1epoch", (short(2),))
+        assert folders.raw is not None
+        raw = write_raw_dataset(folders.raw)
+        for index in range(2):
+            write_case(raw, f"new_{index}", 20 + index, 1, part="Ts")
+        run("plan_and_preprocess", "-d", "7", "-c", FULL, "--verify_dataset_integrity", "-npfp", "1", "-np", "1")
+        for fold in ("0", "1"):
+            run("train", "7", FULL, fold, *TRAINER, *CPU, "--npz")
+        yield folders
+
+
+def model_of(folders: NnunetFolders) -> Path:
     assert folders.results is not None
-    raw = write_raw_dataset(folders.raw)
-    for index in range(2):
-        write_case(raw, f"new_{index}", 20 + index, 1, part="Ts")
-    run("plan_and_preprocess", "-d", "7", "-c", FULL, "--verify_dataset_integrity", "-npfp", "1", "-np", "1")
-    for fold in ("0", "1"):
-        run("train", "7", FULL, fold, "-tr", "nnUNetTrainer_1epoch", "-device", "cpu", "--npz")
-    model = folders.results / NAME / f"nnUNetTrainer_1epoch__nnUNetPlans__{FULL}"
-    assert {path.name for path in model.iterdir()} == {
+    return folders.results / NAME / f"nnUNetTrainer_1epoch__nnUNetPlans__{FULL}"
+
+
+def images_of(folders: NnunetFolders) -> Path:
+    assert folders.raw is not None
+    return folders.raw / NAME / "imagesTs"
+
+
+def predict(folders: NnunetFolders, out: Path, *words: str) -> None:
+    model = ["-d", "7", "-c", FULL, *TRAINER, "-f", "0", "1", *CPU, "--disable_tta"]
+    run("predict", "-i", str(images_of(folders)), "-o", str(out), *model, *words)
+
+
+def test_a_trained_model_lies_where_nnunet_looks(trained: NnunetFolders) -> None:
+    model = model_of(trained)
+    assert {path.name for path in model.iterdir() if "crossval" not in path.name} == {
         "dataset.json", "plans.json", "dataset_fingerprint.json", "fold_0", "fold_1",
     }  # fmt: skip
-    summary = json.loads((model / "fold_1" / "validation" / "summary.json").read_text())
-    assert len(summary["metric_per_case"]) == 1
-    assert next(iter((model / "fold_1" / "validation").glob("*.npz"))).exists()
-    run("train", "7", FULL, "1", "-tr", "nnUNetTrainer_1epoch", "-device", "cpu", "--val")
-    repeated = json.loads((model / "fold_1" / "validation" / "summary.json").read_text())
-    assert repeated["foreground_mean"] == summary["foreground_mean"]
+    for fold in ("fold_0", "fold_1"):
+        found = {path.name for path in (model / fold).iterdir()}
+        assert {"checkpoint_final.pth", "debug.json", "progress.png", "validation"} <= found
+        validated = list((model / fold / "validation").glob("*.nii.gz"))
+        assert all(path.with_name(path.name.replace(".nii.gz", ".npz")).exists() for path in validated)
+        summary = json.loads((model / fold / "validation" / "summary.json").read_text())
+        assert len(summary["metric_per_case"]) == len(validated) > 0
 
-    words = ["-d", "7", "-c", FULL, "-tr", "nnUNetTrainer_1epoch", "-f", "0", "1", "-device", "cpu", "--disable_tta"]
+
+def test_validating_again_gives_the_same_scores(trained: NnunetFolders) -> None:
+    summary = model_of(trained) / "fold_1" / "validation" / "summary.json"
+    before = summary.read_text()
+    run("train", "7", FULL, "1", *TRAINER, *CPU, "--val", "--npz")
+    assert json.loads(summary.read_text())["foreground_mean"] == json.loads(before)["foreground_mean"]
+
+
+def test_a_finished_training_is_not_repeated_when_continued(trained: NnunetFolders) -> None:
+    state = model_of(trained) / "fold_0" / "delineate" / "checkpoint_latest.pt"
+    before = state.stat().st_mtime_ns
+    run("train", "7", FULL, "0", *TRAINER, *CPU, "--c", "--npz")
+    assert state.stat().st_mtime_ns == before
+
+
+def test_predictions_come_with_their_declarations_and_in_parts(trained: NnunetFolders, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run("predict", "-i", str(raw / "imagesTs"), "-o", str(out), *words, "--save_probabilities", "-num_parts", "2")
+    predict(trained, out, "--save_probabilities", "-num_parts", "2")
     assert sorted(path.name for path in out.iterdir()) == [
         "dataset.json", "new_0.nii.gz", "new_0.npz", "new_0.pkl", "plans.json", "predict_from_raw_data_args.json",
     ]  # fmt: skip
-    first = (out / "new_0.nii.gz").stat().st_mtime_ns
-    run("predict", "-i", str(raw / "imagesTs"), "-o", str(out), *words, "--continue_prediction")
-    assert (out / "new_0.nii.gz").stat().st_mtime_ns == first
-    assert (out / "new_1.nii.gz").exists()
-    again = tmp_path / "again"
-    run("predict_from_modelfolder", "-i", str(raw / "imagesTs"), "-o", str(again), "-m", str(model), *words[6:])
     labels = read_labels(out / "new_0.nii.gz").array
-    np.testing.assert_array_equal(labels, read_labels(again / "new_0.nii.gz").array)
     with np.load(out / "new_0.npz") as stored:
         probabilities = stored["probabilities"]
     assert probabilities.shape == (3, *labels.shape)
     np.testing.assert_array_equal(probabilities.argmax(0), labels)
+    first = (out / "new_0.nii.gz").stat().st_mtime_ns
+    predict(trained, out, "--continue_prediction")
+    assert (out / "new_0.nii.gz").stat().st_mtime_ns == first
+    assert (out / "new_1.nii.gz").exists()
 
-    compared = [str(raw / "labelsTs"), str(out)]
+
+def test_predictions_are_scored_and_averaged(trained: NnunetFolders, tmp_path: Path) -> None:
+    out, mean = tmp_path / "out", tmp_path / "mean"
+    predict(trained, out, "--save_probabilities")
+    compared = [str(images_of(trained).with_name("labelsTs")), str(out)]
     run("evaluate_folder", *compared, "-djfile", str(out / "dataset.json"), "-pfile", str(out / "plans.json"))
     whole = json.loads((out / "summary.json").read_text())
     run("evaluate_simple", *compared, "-l", "2", "-o", str(tmp_path / "simple.json"))
     assert json.loads((tmp_path / "simple.json").read_text())["mean"]["2"] == whole["mean"]["2"]
+    run("ensemble", "-i", str(out), str(out), "-o", str(mean), "--save_npz")
+    assert {"new_0.npz", "new_0.pkl", "dataset.json", "plans.json"} <= {path.name for path in mean.iterdir()}
+    np.testing.assert_array_equal(read_labels(mean / "new_1.nii.gz").array, read_labels(out / "new_1.nii.gz").array)
 
-    exchanged = tmp_path / "model.zip"
-    with_folds = ["-d", "7", "-o", str(exchanged), "-c", FULL, "-tr", "nnUNetTrainer_1epoch", "-f", "0", "1"]
-    run("export_model_to_zip", *with_folds)
+
+def test_the_folds_are_merged(trained: NnunetFolders) -> None:
+    run("accumulate_crossval_results", "7", "-c", FULL, *TRAINER, "-f", "0", "1")
+    merged = model_of(trained) / "crossval_results_folds_0_1"
+    validated = {
+        path.name for fold in (0, 1) for path in (model_of(trained) / f"fold_{fold}" / "validation").glob("*.nii.gz")
+    }
+    assert {path.name for path in merged.glob("*.nii.gz")} == validated
+    assert len(json.loads((merged / "summary.json").read_text())["metric_per_case"]) == len(validated)
+
+
+def test_missing_folds_are_told(trained: NnunetFolders, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nnunet", "accumulate_crossval_results", "7", "-c", FULL, *TRAINER]) == 3
+    assert "fold_4 has no validation predictions" in capsys.readouterr().err
+
+
+def test_a_zip_brings_the_model_elsewhere(
+    trained: NnunetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["nnunet", "export_model_to_zip", "-d", "7", "-o", str(tmp_path / "model.zip"), *TRAINER]
+    assert main([*words, "-c", FULL]) == 5
+    assert "fold_4" in capsys.readouterr().err
+    assert main([*words, "--not_strict"]) == 0
+    predict(trained, tmp_path / "here")
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "elsewhere"))
-    run("install_pretrained_model_from_zip", str(exchanged))
-    run("predict", "-i", str(raw / "imagesTs"), "-o", str(tmp_path / "third"), *words)
-    np.testing.assert_array_equal(labels, read_labels(tmp_path / "third" / "new_0.nii.gz").array)
-    assert capsys.readouterr().err.count("Traceback") == 0
+    run("install_pretrained_model_from_zip", str(tmp_path / "model.zip"))
+    predict(trained, tmp_path / "there")
+    for name in ("new_0.nii.gz", "new_1.nii.gz"):
+        here, there = (read_labels(tmp_path / side / name).array for side in ("here", "there"))
+        np.testing.assert_array_equal(here, there)
+
+
+def test_training_starts_from_a_checkpoint_of_another_dataset(
+    trained: NnunetFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(trainer_names.TRAINERS, "nnUNetTrainer_5epochs", (short(1),))
+    assert trained.raw is not None
+    write_raw_dataset(trained.raw, name="Dataset008_Other")
+    run("extract_fingerprint", "-d", "8", "-np", "1")
+    run("plan_experiment", "-d", "8")
+    run("move_plans_between_datasets", "-s", "7", "-t", "8", "-sp", "nnUNetPlans", "-tp", "Moved")
+    run("preprocess", "-d", "8", "-plans_name", "Moved", "-c", FULL, "-np", "1")
+    start = str(model_of(trained) / "fold_0" / "checkpoint_final.pth")
+    words = ["-tr", "nnUNetTrainer_5epochs", "-p", "Moved", "-pretrained_weights", start]
+    run("train", "8", FULL, "all", *words, *CPU, "--disable_checkpointing")
+    assert trained.results is not None
+    folder = trained.results / "Dataset008_Other" / f"nnUNetTrainer_5epochs__Moved__{FULL}" / "fold_all"
+    assert {path.name for path in folder.iterdir()} == {"validation"}
+
+
+def test_postprocessing_is_chosen_where_it_helps_and_applied(trained: NnunetFolders, tmp_path: Path) -> None:
+    references, predictions = images_of(trained).with_name("labelsTr"), tmp_path / "predictions"
+    for file in references.iterdir():
+        spoilt = read_labels(file)
+        array = spoilt.array.copy()
+        array[3, 3, 3:6] = 1
+        write_labels(predictions / file.name, replace(spoilt, array=array))
+    declaration = str(references.with_name("dataset.json"))
+    shutil.copyfile(declaration, predictions / "dataset.json")
+    run("determine_postprocessing", "-i", str(predictions), "-ref", str(references), "-np", "1")
+    record = predictions / "postprocessing.pkl"
+    run("apply_postprocessing", "-i", str(predictions), "-o", str(tmp_path / "out"), "-pp_pkl_file", str(record))
+    for file in references.iterdir():
+        expected = read_labels(file).array
+        for folder in (predictions / "postprocessed", tmp_path / "out"):
+            np.testing.assert_array_equal(read_labels(folder / file.name).array, expected)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import SimpleITK as sitk
 from cli.nnunet_command_oracle import ask
 from delineate.case import Image
 from delineate.cli.main import main
-from delineate.formats.images import read_labels, write_image
+from delineate.formats.images import read_labels, write_image, write_labels
 from delineate.formats.nnunet import trainer_names
 from delineate.formats.nnunet.workspace import NnunetFolders
 from delineate.geometry.grid import Grid
@@ -99,11 +101,42 @@ def test_nnunet_predicts_and_scores_with_a_model_trained_here(folders: NnunetFol
 
 
 def test_a_model_of_nnunet_predicts_here(folders: NnunetFolders, tmp_path: Path) -> None:
-    environment = environment_of(folders)
-    prepare = {"kind": "preprocess", "number": 7, "configurations": [FULL]}
-    ask(prepare, tmp_path / "first", {**environment, "nnUNet_n_proc_DA": "1"})
-    written = ask({"kind": "random_model", "dataset": NAME, "configuration": FULL}, tmp_path / "second", environment)
+    run("plan_and_preprocess", "-d", "7", "-c", FULL, "-npfp", "1", "-np", "1")
+    request = {"kind": "random_model", "dataset": NAME, "configuration": FULL}
+    written = ask(request, tmp_path / "first", environment_of(folders))
     _same_predictions(Path(written), folders, tmp_path)
+
+
+def test_nnunet_applies_the_postprocessing_that_was_chosen_here(folders: NnunetFolders, tmp_path: Path) -> None:
+    assert folders.raw is not None
+    assert folders.preprocessed is not None
+    references, predictions = folders.raw / NAME / "labelsTr", tmp_path / "predictions"
+    predictions.mkdir()
+    shutil.copyfile(folders.raw / NAME / "dataset.json", predictions / "dataset.json")
+    run("plan_and_preprocess", "-d", "7", "--no_pp", "-npfp", "1")
+    plans = folders.preprocessed / NAME / "nnUNetPlans.json"
+    shutil.copyfile(plans, predictions / "plans.json")
+    for file in references.iterdir():
+        spoilt = read_labels(file)
+        array = spoilt.array.copy()
+        array[3, 3, 3:6], array[-1, -1, -1] = 1, 2
+        write_labels(predictions / file.name, replace(spoilt, array=array))
+    run("determine_postprocessing", "-i", str(predictions), "-ref", str(references), "-np", "1")
+    request = {
+        "kind": "postprocess",
+        "pickle": str(predictions / "postprocessing.pkl"),
+        "source": str(predictions),
+        "target": str(tmp_path / "theirs"),
+        "plans": str(plans),
+        "declaration": str(predictions / "dataset.json"),
+    }
+    ask(request, tmp_path / "ask")
+    for file in references.iterdir():
+        ours, theirs = (
+            read_labels(folder / file.name).array for folder in (predictions / "postprocessed", tmp_path / "theirs")
+        )
+        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(ours, read_labels(file).array)
 
 
 def _same_predictions(model: Path, folders: NnunetFolders, tmp_path: Path) -> None:
