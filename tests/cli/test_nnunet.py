@@ -34,7 +34,6 @@ LEFT_OUT = {
     "convert_old_nnUNet_dataset": "data of nnU-Net v1 are read as they are",
     "download_pretrained_model_by_url": "nothing is downloaded",
     "plot_overlay_pngs": "the report shows the cases",
-    "find_best_configuration": "`delineate find-best` compares runs of Delineate",
 }
 """Commands of nnU-Net that are not to be had -> why."""
 DIFFERENCES = {
@@ -325,6 +324,25 @@ def test_the_folds_are_merged(trained: NnunetFolders) -> None:
     }
     assert {path.name for path in merged.glob("*.nii.gz")} == validated
     assert len(json.loads((merged / "summary.json").read_text())["metric_per_case"]) == len(validated)
+
+
+def test_the_best_configuration_is_found_among_two(
+    trained: NnunetFolders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(trainer_names.TRAINERS, "nnUNetTrainer_10epochs", (short(1),))
+    for fold in ("0", "1"):
+        run("train", "7", FULL, fold, "-tr", "nnUNetTrainer_10epochs", *CPU, "--npz")
+    run("find_best_configuration", "7", "-tr", TRAINER[1], "nnUNetTrainer_10epochs", "-f", "0", "1", "-np", "1")
+    assert trained.results is not None
+    found = json.loads((trained.results / NAME / "inference_information.json").read_text())
+    assert len(found["all_results"]) == 3
+    best = max(found["all_results"].values())
+    assert found["best_model_or_ensemble"]["result_on_crossval_pre_pp"] == pytest.approx(best)
+    assert found["best_model_or_ensemble"]["result_on_crossval_post_pp"] >= best
+    assert Path(found["best_model_or_ensemble"]["postprocessing_file"]).is_file()
+    assert "nnUNetv2_predict -d Dataset007_Blobs" in capsys.readouterr().out
+    pairs = list((trained.results / NAME / "ensembles").iterdir())
+    assert len(list(pairs[0].glob("*.nii.gz"))) == len(list(model_of(trained).glob("fold_*/validation/*.nii.gz")))
 
 
 def test_missing_folds_are_told(trained: NnunetFolders, capsys: pytest.CaptureFixture[str]) -> None:

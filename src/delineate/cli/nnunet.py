@@ -210,6 +210,28 @@ def _accumulate(session: Session) -> int:
     return 0
 
 
+def _find_best(session: Session) -> int:
+    from delineate.workflows.nnunet_find_best import Comparison, TrainedConfiguration, find_best_configuration
+    from delineate.workflows.nnunet_workspace import find_dataset
+
+    options = session.options
+    candidates = tuple(
+        TrainedConfiguration(trainer=trainer, plans_name=plans, configuration=configuration)
+        for trainer in options.tr
+        for plans in options.p
+        for configuration in options.c
+    )
+    comparison = Comparison(
+        place=find_dataset(_folders(), options.dataset_name_or_id),
+        candidates=candidates,
+        folds=tuple(str(fold) for fold in options.f),
+        ensembles=not options.disable_ensembling,
+        workers=_workers(options.np),
+    )
+    print("\n".join(find_best_configuration(comparison, **session.watched)))
+    return 0
+
+
 def _ensemble(session: Session) -> int:
     from delineate.workflows.nnunet_crossvalidation import average_folders
 
@@ -316,6 +338,12 @@ NNUNET_COMMANDS = (
         help="merge and score the validation of all folds",
         declare=declare.accumulate_crossval_results,
         run=_accumulate,
+    ),
+    Command(
+        name="find_best_configuration",
+        help="compare trained configurations and their pairs",
+        declare=declare.find_best_configuration,
+        run=_find_best,
     ),
     Command(name="ensemble", help="average folders of probabilities", declare=declare.ensemble, run=_ensemble),
     Command(
@@ -441,6 +469,7 @@ convert_MSD_dataset = partial(_bare, "convert_MSD_dataset")
 export_model_to_zip = partial(_bare, "export_model_to_zip")
 install_pretrained_model_from_zip = partial(_bare, "install_pretrained_model_from_zip")
 accumulate_crossval_results = partial(_bare, "accumulate_crossval_results")
+find_best_configuration = partial(_bare, "find_best_configuration")
 ensemble = partial(_bare, "ensemble")
 determine_postprocessing = partial(_bare, "determine_postprocessing")
 apply_postprocessing = partial(_bare, "apply_postprocessing")

@@ -178,6 +178,19 @@ def move_plans(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-tp", default=None, help="new name of the plans; default: the old one")
 
 
+def find_best_configuration(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_find_best_configuration``."""
+    configurations = [*CONFIGURATIONS, "3d_cascade_fullres"]
+    parser.add_argument("dataset_name_or_id", help="number or name of the dataset")
+    parser.add_argument("-p", nargs="+", default=["nnUNetPlans"], help="plans; default nnUNetPlans")
+    parser.add_argument("-c", nargs="+", default=configurations, help=f"default {' '.join(configurations)}")
+    parser.add_argument("-tr", nargs="+", default=["nnUNetTrainer"], help="trainers; default nnUNetTrainer")
+    _processes(parser)
+    parser.add_argument("-f", nargs="+", type=int, default=FOLDS, metavar="K", help="folds; default 0 1 2 3 4")
+    parser.add_argument("--disable_ensembling", action="store_true", help="compare single configurations only")
+    _idle(parser, "--no_overwrite", flag=True, why="what is compared is always made anew")
+
+
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 
