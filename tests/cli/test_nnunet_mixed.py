@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 FULL = "3d_fullres"
 TRAINER = "nnUNetTrainer"
 """nnU-Net looks for other trainers in all of its modules, which need libraries that it does not ask for."""
-AGREEMENT = 0.9999
-"""Share of voxels on which the two predictions must agree."""
+HALF_PRECISION = 5e-3
+"""nnU-Net keeps logits in half precision; networks that have hardly learnt have many voxels of nearly equal heads."""
 
 
 @pytest.fixture
@@ -158,10 +158,13 @@ def _same_predictions(model: Path, folders: NnunetFolders, tmp_path: Path) -> No
     for case_id in ("new_0", "new_1"):
         ours, theirs = (read_labels(tmp_path / side / f"{case_id}.nii.gz") for side in ("ours", "theirs"))
         assert not ours.grid.differences(theirs.grid)
-        assert np.mean(ours.array == theirs.array) >= AGREEMENT
         stored = [np.load(tmp_path / side / f"{case_id}.npz")["probabilities"] for side in ("ours", "theirs")]
         assert stored[0].shape == stored[1].shape
-        np.testing.assert_allclose(stored[0], stored[1], atol=5e-3)
+        np.testing.assert_allclose(stored[0], stored[1], atol=HALF_PRECISION)
+        second, first = np.sort(stored[1], axis=0)[-2:]
+        clear = first - second > 2 * HALF_PRECISION
+        assert clear.mean() > 0.5
+        np.testing.assert_array_equal(ours.array[clear], theirs.array[clear])
     for name in ("dataset.json", "plans.json"):
         content = [json.loads((tmp_path / side / name).read_text()) for side in ("ours", "theirs")]
         assert content[0] == content[1]
