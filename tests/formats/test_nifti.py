@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from delineate.case import Image
 from delineate.errors import ImageReadError
 from delineate.formats.images import read_image, write_image
-from delineate.formats.nifti import ask_itk, parse_header, plain_geometry
+from delineate.formats.itk import ask_itk
+from delineate.formats.nifti import parse_header, plain_geometry
 from delineate.geometry.grid import Grid
 
 sitk = pytest.importorskip("SimpleITK")

@@ -21,13 +21,11 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 
 from delineate.errors import ImageReadError
+from delineate.formats.header_geometry import Geometry
 from delineate.formats.orthonormal import nearest_orthonormal
-
-sitk: Any = SimpleITK  # its functions carry no types
 
 HEADER_BYTES = 348
 """Size of a NIfTI-1 header (nifti1.h)."""
@@ -68,19 +66,6 @@ _DTYPES: dict[int, tuple[str, int]] = {
     2304: ("u1", 4),
 }
 """Data type code of nifti1.h: numpy type and interleaved components per voxel."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Geometry:
-    """What ITK says of a header; axes in ITK's order, x first; LPS mm."""
-
-    size: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
-    origin_mm: tuple[float, ...]
-    direction: tuple[float, ...]
-    """Row-major matrix whose columns are the directions of the axes."""
-    double: bool = False
-    """Whether ITK would give rescaled values in double precision."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,9 +202,11 @@ def write_nifti(path: Path, image: Any) -> None:
     OSError
         If the disk is full or the file cannot be written.
     """
+    from delineate.formats import itk
+
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         plain = Path(folder) / "image.nii"
-        sitk.WriteImage(image, str(plain), useCompression=False)
+        itk.write(plain, image, compressed=False)
         _check_written(plain)
         if path.name.lower().endswith(".gz"):
             path.write_bytes(imagecodecs.gzip_encode(plain.read_bytes(), level=GZIP_LEVEL))
@@ -316,37 +303,18 @@ def _remembered_geometry(path: Path, content: NDArray[np.uint8], header: NiftiHe
 
 def _geometry(path: Path, content: NDArray[np.uint8], header: NiftiHeader) -> Geometry:
     """Return ITK's view of the header; a slightly sheared one is straightened first."""
+    from delineate.formats.itk import ask_itk, last_line
+
     try:
         return ask_itk(path)
     except RuntimeError as error:
         if "orthonormal" not in str(error):
-            raise ImageReadError(f"{path}: ITK cannot read this NIfTI header ({_last_line(error)}).") from error
+            raise ImageReadError(f"{path}: ITK cannot read this NIfTI header ({last_line(error)}).") from error
     head = content[: header.vox_offset].tobytes()
     with tempfile.TemporaryDirectory() as folder:
         straight = Path(folder) / "header.nii"
         straight.write_bytes(straightened(head, header, path))
         return ask_itk(straight)
-
-
-def ask_itk(path: Path) -> Geometry:
-    """Return the geometry that ITK reads from a header.
-
-    Raises
-    ------
-    RuntimeError
-        ITK's own, if it refuses the file.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")  # named, so that ITK does not ask every format whether the file is its own
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return Geometry(
-        size=tuple(int(n) for n in reader.GetSize()),
-        spacing_mm=tuple(reader.GetSpacing()),
-        origin_mm=tuple(reader.GetOrigin()),
-        direction=tuple(reader.GetDirection()),
-        double=reader.GetPixelID() in (sitk.sitkFloat64, sitk.sitkVectorFloat64),
-    )
 
 
 def straightened(head: bytes, header: NiftiHeader, path: Path) -> bytes:
@@ -410,7 +378,3 @@ def _check_written(path: Path) -> None:
         header = parse_header(stream.read(HEADER_BYTES), path)
     if path.stat().st_size < header.file_bytes:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-
-def _last_line(error: RuntimeError) -> str:
-    return str(error).strip().splitlines()[-1].strip()
