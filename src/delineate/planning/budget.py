@@ -293,8 +293,10 @@ def _reasons_of_time(
 def _reasons_of_choice(search: _Search, chosen: Candidate, cost: StepCost, recipe: Recipe) -> list[str]:
     configuration = chosen.configuration
     passes = _passes(search, configuration, recipe)
+    given = "its network is given and only the time was to be fitted"
+    why = given if search.fixed_network else "it promises the best result in the steps that fit"
     return [
-        f"Chosen: {describe(configuration, recipe)}, because it promises the best result in the steps that fit.",
+        f"Chosen: {describe(configuration, recipe)}, because {why}.",
         f"{recipe.iterations} steps of {recipe.batch_size} patches at {cost.seconds:.3g} s are "
         f"{passes:.{0 if passes >= 10 else 1}f} passes over the {search.fingerprint.cases} cases.",
         f"The patch covers {100 * chosen.sight.context:.0f} % of the edge lengths that matter.",

@@ -104,7 +104,7 @@ def start_from(
     _, report = first_weights(start, dataset, configuration, seed=recipe.seed, fold="0")
     _write_origin(folder, start, report)
     reasons = reasons_for(start.network, configuration, dataset.channel_names)
-    told = (f"Starts from {start.package.identity}.", *reasons, *report.sentences())
+    told = (f"Starts from the model {start.package.identity}.", *reasons, *report.sentences())
     tuned = fine_tuned(recipe, told, start.package.mirror_axes)
     write_recipe(folder.recipe, configuration, tuned)
     return tuned
