@@ -63,7 +63,9 @@ def ensemble(asked):
 def cascade(asked):
     """Predict with sums in float32, so that only the cascade's own steps are compared."""
     torch.half = torch.float32
-    predict_from_raw_data.compute_gaussian = functools.partial(compute_gaussian, dtype=torch.float32)
+    gaussian = functools.partial(compute_gaussian, dtype=torch.float32)
+    gaussian.cache_clear = compute_gaussian.cache_clear
+    predict_from_raw_data.compute_gaussian = gaussian
     predictor = predict_from_raw_data.nnUNetPredictor(
         use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False, perform_everything_on_device=False
     )
