@@ -21,7 +21,6 @@ from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.decide_training import decide_training
 from delineate.workflows.plan_dataset import plan_dataset
 from delineate.workflows.resume_run import open_run
-from delineate.workflows.run_dataset import plan_run
 from delineate.workflows.run_folder import RunFolder
 
 
@@ -38,9 +37,12 @@ def test_without_a_name_everything_stands_in_the_root_as_before(tmp_path: Path) 
     assert named.settings == tmp_path / "2d" / "run.json"
 
 
-def test_an_unknown_configuration_is_told_with_those_there_are(phantoms: Path, tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="2d, 3d_fullres"):
-        plan_run(phantoms, tmp_path / "run", replace(SETTINGS, configuration="4d"))
+def test_an_unknown_configuration_is_told_with_those_there_are(
+    configurations: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    planned = plan_dataset(dataset, RunFolder(root=configurations))
+    with pytest.raises(PlanError, match="2d, 3d_lowres"):
+        decide_training(planned, RunFolder(root=tmp_path, configuration="4d"), find_machine("cpu"), budget_seconds=None)
     assert main(["train", str(tmp_path / "run"), "--configuration", "2d"]) == 2
 
 
