@@ -154,12 +154,10 @@ def test_the_fold_of_all_cases_takes_the_first_stage_of_all_cases(configurations
 def test_the_command_predicts_with_given_label_maps(trained: Path, dataset: Dataset, tmp_path: Path) -> None:
     image, case_id = str(dataset.testing[0].images[0]), dataset.testing[0].case_id
     models = [str(trained / name / "model") for name in (FIRST, SECOND)]
-    options = ["-i", image, "--device", "cpu", "--no-postprocessing"]
+    options, given = ["-i", image, "--device", "cpu", "--no-postprocessing"], ["--previous", str(tmp_path / "first")]
     assert main(["predict", models[0], *options, "-o", str(tmp_path / "first")]) == 0
     assert main(["predict", models[1], *options, "-o", str(tmp_path / "alone")]) == 0
-    assert (
-        main(["predict", models[1], *options, "-o", str(tmp_path / "two"), "--previous", str(tmp_path / "first")]) == 0
-    )
+    assert main(["predict", models[1], *options, "-o", str(tmp_path / "two"), *given]) == 0
     alone, two = (read_labels(tmp_path / name / f"{case_id}.nii.gz").array for name in ("alone", "two"))
     np.testing.assert_array_equal(alone, two)
     assert main(["predict", models[0], *options, "-o", str(tmp_path / "x"), *given]) == 2
