@@ -4,10 +4,14 @@ import struct
 import numpy as np
 import pytest
 from broken_files import OBLIQUE, an_image, noise, patched
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from delineate.case import Image
 from delineate.errors import ImageReadError
 from delineate.formats.images import read_image, write_image
+from delineate.formats.itk import ask_itk
+from delineate.formats.nifti import parse_header, plain_geometry
 from delineate.geometry.grid import Grid
 
 sitk = pytest.importorskip("SimpleITK")
@@ -126,3 +130,57 @@ def test_written_files_are_read_alike_by_nibabel(tmp_path):
     assert int(found.header["sform_code"]) > 0
     assert int(found.header["qform_code"]) > 0
     assert np.allclose(found.get_qform(), found.get_sform(), atol=1e-4)
+
+
+SIGNS = st.sampled_from([-1, 1])
+FLOATS = st.floats(-300, 300, width=32)
+SPACINGS = st.floats(0.125, 8, width=32)
+QUATERNIONS = st.sampled_from([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0.5), (0.5, 0.5, 0.5)])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    size=st.tuples(*[st.integers(1, 4)] * 3),
+    spacing=st.tuples(*[SPACINGS] * 3),
+    signs=st.tuples(*[SIGNS] * 3),
+    quaternion=QUATERNIONS,
+    handedness=st.sampled_from([-1.0, 0.0, 1.0]),
+    offsets=st.tuples(*[FLOATS] * 3),
+    others=st.one_of(st.none(), st.tuples(*[FLOATS] * 3)),
+    codes=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    units=st.sampled_from([0, 1, 2, 3, 10]),
+)
+def test_what_needs_no_itk_is_what_itk_says(
+    tmp_path_factory, size, spacing, signs, quaternion, handedness, offsets, others, codes, units
+):
+    path = tmp_path_factory.mktemp("header") / "a.nii"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros(size[::-1], np.int16)), str(path))
+    patched(path, "4f", 76, handedness, *spacing)
+    patched(path, "b", 123, units)
+    patched(path, "hh", 252, *codes)
+    patched(path, "6f", 256, *quaternion, *offsets)
+    rows = np.diag(np.multiply(signs, spacing))
+    for axis in range(3):
+        patched(path, "4f", 280 + 16 * axis, *rows[axis], (others or offsets)[axis])
+    head = path.read_bytes()[:348]
+    found = plain_geometry(head, parse_header(head, path))
+    if found is not None:
+        assert found == ask_itk(path)
+
+
+def test_common_headers_need_no_itk(tmp_path):
+    grids = (
+        Grid.regular((4, 5, 6), (3.0, 1.5, 0.75)),
+        Grid(
+            shape=(4, 5, 6),
+            spacing_mm=(3.0, 1.5, 0.75),
+            origin_mm=(10.5, -20.0, 30.0),
+            direction=((0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)),
+        ),
+    )
+    for number, grid in enumerate(grids):
+        path = tmp_path / f"{number}.nii"
+        write_image(path, Image(array=np.zeros((1, 4, 5, 6), np.float32), grid=grid))
+        head = path.read_bytes()[:348]
+        assert plain_geometry(head, parse_header(head, path)) is not None
+        assert read_image(path).grid == grid

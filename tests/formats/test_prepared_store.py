@@ -11,6 +11,7 @@ import pytest
 from delineate.case.prepared import Prepared, Trace
 from delineate.errors import ImageReadError, ResourceError, UsageError
 from delineate.formats import prepared_store
+from delineate.formats.case_record import read_locations
 from delineate.formats.prepared_store import PreparedStore, StoredArray, block_shapes
 from delineate.geometry.grid import Grid
 
@@ -91,7 +92,7 @@ def test_a_case_can_be_replaced(store):
     assert store.case_ids() == ("a", "b")
 
 
-@pytest.mark.parametrize("name", ["a.b2nd", "a_seg.b2nd", "delineate/a.npz"])
+@pytest.mark.parametrize("name", ["a.b2nd", "a_seg.b2nd", "a.pkl", "delineate/a.record"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_damaged_files_are_noticed_and_named(store, name, damage):
     store.write("a", made())
@@ -108,13 +109,13 @@ def test_damaged_files_are_noticed_and_named(store, name, damage):
 
 def test_damage_of_the_same_size_is_noticed_when_read(store, tmp_path):
     store.write("a", made())
-    for name in ("a.b2nd", "delineate/a.npz"):
+    for name in ("a.b2nd", "delineate/a.record"):
         path = store.folder / name
         path.write_bytes(bytes(path.stat().st_size))
     with pytest.raises(ImageReadError, match="damaged"):
         store.open("a")
     with pytest.raises(ImageReadError, match="damaged"):
-        prepared_store._read_locations(store.folder / "delineate" / "a.npz", (20, 24, 28))
+        read_locations(store.folder / "delineate" / "a.record", (20, 24, 28))
     with pytest.raises(ImageReadError, match="missing"):
         StoredArray(tmp_path / "nothing.b2nd")
 
@@ -134,16 +135,16 @@ def test_damaged_blocks_are_noticed_when_sliced(store, monkeypatch):
 @pytest.mark.parametrize("record", ["", "{", "[]", '{"version": 99, "files": {}}'])
 def test_a_broken_record_is_no_case(store, record):
     store.write("a", made())
-    (store.folder / "delineate" / "a.json").write_text(record)
+    (store.folder / "delineate" / "a.record").write_text(record)
     assert not store.has("a")
-    with pytest.raises(ImageReadError, match=r"a\.json is damaged"):
+    with pytest.raises(ImageReadError, match=r"a\.record is damaged"):
         store.open("a")
 
 
 def test_a_case_that_was_never_written_is_missing(store):
     assert not store.has("z")
     assert store.case_ids() == ()
-    with pytest.raises(ImageReadError, match=r"z\.json is missing"):
+    with pytest.raises(ImageReadError, match=r"z\.record is missing"):
         store.open("z")
 
 
@@ -153,7 +154,7 @@ def test_an_interrupted_write_leaves_nothing_that_counts(store, monkeypatch):
     def fails(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(prepared_store, "_write_locations", fails)
+    monkeypatch.setattr(prepared_store, "write_record", fails)
     with pytest.raises(ResourceError, match=r"case a .*No space left.* run the same command again"):
         store.write("a", made(seed=2))
     assert not store.has("a")

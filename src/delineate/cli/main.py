@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +14,7 @@ from delineate import __version__
 from delineate.cli import configurations_command
 from delineate.cli.commands import COMMANDS, Session
 from delineate.cli.live_progress import progress_for
+from delineate.cli.log_lines import log_to_terminal
 from delineate.errors import DelineateError
 from delineate.execution import Cancellation
 
@@ -26,17 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     cancellation = Cancellation()
     command = " ".join(["delineate", *(arguments if arguments is not None else sys.argv[1:])])
     progress = progress_for(sys.stderr, disabled=options.plain_progress)
     session = Session(options=options, progress=progress, cancellation=cancellation, command=command)
     try:
-        with _interruptible(cancellation):
+        with log_to_terminal(verbose=options.verbose), _interruptible(cancellation):
             return int(options.run(session))
     except DelineateError as error:
         if options.verbose:
-            logging.getLogger(__name__).error("cause", exc_info=error)
+            traceback.print_exception(error)
         print(f"\ndelineate {options.command}: {error.diagnostics()}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

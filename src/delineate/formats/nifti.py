@@ -1,8 +1,10 @@
-"""NIfTI files: the header's geometry through SimpleITK, the voxels read here.
+"""NIfTI files: the header's geometry as SimpleITK sees it, the voxels read here.
 
 ITK reads a truncated or damaged NIfTI file without a word and fills the rest with whatever was in memory, and it
 writes half a file to a full disk without a word. So the voxels are read here, where length and checksum are looked at;
-the geometry stays ITK's, because that is what nnU-Net and most viewers see. Knows no labels and no datasets.
+the geometry stays ITK's, because that is what nnU-Net and most viewers see. Asking ITK takes longer than everything
+else about a small file, so it is asked only where a header leaves room for interpretation
+(:func:`plain_geometry`). Knows no labels and no datasets.
 """
 
 from __future__ import annotations
@@ -19,13 +21,11 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 
 from delineate.errors import ImageReadError
+from delineate.formats.header_geometry import Geometry
 from delineate.formats.orthonormal import nearest_orthonormal
-
-sitk: Any = SimpleITK  # its functions carry no types
 
 HEADER_BYTES = 348
 """Size of a NIfTI-1 header (nifti1.h)."""
@@ -39,7 +39,17 @@ GEOMETRY_FIELDS = (slice(0, 4), slice(40, 70), slice(74, 108), slice(120, 124), 
 MOST_GEOMETRIES = 64
 """How many geometries are remembered."""
 
-_GEOMETRIES: dict[bytes, Any] = {}
+_GEOMETRIES: dict[bytes, Geometry] = {}
+
+_QUATERNION_SIGNS: dict[tuple[float, ...], tuple[int, int, int]] = {
+    (0.0, 0.0, 0.0): (1, 1, 1),
+    (1.0, 0.0, 0.0): (1, -1, -1),
+    (0.0, 1.0, 0.0): (-1, 1, -1),
+    (0.0, 0.0, 1.0): (-1, -1, 1),
+}
+"""Quaternions (b, c, d) of nifti1.h that turn no axis into another: the signs of the axes."""
+_MILLIMETRES = (0, 2)
+"""Codes of spatial units that ITK takes as millimetres: unknown, and mm."""
 
 _DTYPES: dict[int, tuple[str, int]] = {
     2: ("u1", 1),
@@ -100,15 +110,15 @@ class NiftiHeader:
         return self.vox_offset + self.data_bytes
 
 
-def read_nifti(path: Path) -> tuple[NDArray[Any], Any]:
+def read_nifti(path: Path) -> tuple[NDArray[Any], Geometry]:
     """Read a NIfTI file.
 
     Returns
     -------
     array
         ``(channel, z, y, x)`` or ``(channel, y, x)``; rescale slope and intercept applied; writable.
-    information
-        A ``SimpleITK.ImageFileReader`` after ``ReadImageInformation``: size, spacing, origin, direction (LPS mm, xyz).
+    geometry
+        Size, spacing, origin and direction as ITK sees them.
 
     Raises
     ------
@@ -116,14 +126,72 @@ def read_nifti(path: Path) -> tuple[NDArray[Any], Any]:
         If the file is truncated, damaged, or of a kind that cannot be read.
     """
     content = _content(path)
-    header = parse_header(content[:HEADER_BYTES].tobytes(), path)
+    head = content[:HEADER_BYTES].tobytes()
+    header = parse_header(head, path)
     if content.size < header.file_bytes:
         raise ImageReadError(
             f"{path}: expected {header.data_bytes} bytes of voxels for {header.dim} voxels; found "
             f"{max(0, content.size - header.vox_offset)}: the file is truncated. Copy or export it again."
         )
-    information = _remembered_information(path, content, header)
-    return _voxels(content, header, information, path), information
+    geometry = plain_geometry(head, header) or _remembered_geometry(path, content, header)
+    return _voxels(content, header, geometry, path), geometry
+
+
+def plain_geometry(head: bytes, header: NiftiHeader) -> Geometry | None:
+    """Return the geometry of a header that can be read in one way only; None if ITK must be asked.
+
+    Such a header describes a volume of plain values in millimetres whose axes run along the patient's; where it has
+    both a qform and an sform, they say the same.
+
+    Parameters
+    ----------
+    head
+        The first 348 bytes.
+    header
+        The same, parsed.
+    """
+    intent, units = struct.unpack_from(header.order + "h", head, 68)[0], head[123] & 0x07
+    if len(header.dim) != 3 or min(header.dim) < 2 or intent or units not in _MILLIMETRES or not header.plain_values:
+        return None
+    handedness, *spacing = struct.unpack_from(header.order + "4f", head, 76)
+    qform_code, sform_code = struct.unpack_from(header.order + "2h", head, 252)
+    told = []
+    if qform_code > 0:
+        told.append(_axis_aligned_qform(head, header.order, handedness))
+    if sform_code > 0:
+        told.append(_axis_aligned_sform(head, header.order, spacing))
+    if not told or told[0] is None or told[0] != told[-1] or not all(math.isfinite(s) and s > 0 for s in spacing):
+        return None
+    (x, y, z), (left, posterior, superior) = told[0]
+    # nifti1.h counts to the right and to the front, ITK to the left and to the back
+    return Geometry(
+        size=header.dim,
+        spacing_mm=tuple(spacing),
+        origin_mm=(-left, -posterior, superior),
+        direction=(-float(x), 0.0, 0.0, 0.0, -float(y), 0.0, 0.0, 0.0, float(z)),
+    )
+
+
+_Axes = tuple[tuple[int, ...], tuple[float, ...]]
+"""Signs of the three axes, and the position of the first voxel (RAS mm)."""
+
+
+def _axis_aligned_qform(head: bytes, order: str, handedness: float) -> _Axes | None:
+    quaternion, offset = struct.unpack_from(order + "3f", head, 256), struct.unpack_from(order + "3f", head, 268)
+    signs = _QUATERNION_SIGNS.get(quaternion)
+    if signs is None or not all(map(math.isfinite, offset)):
+        return None
+    return (*signs[:2], -signs[2] if handedness < 0 else signs[2]), offset
+
+
+def _axis_aligned_sform(head: bytes, order: str, spacing: list[float]) -> _Axes | None:
+    rows = [struct.unpack_from(order + "4f", head, 280 + 16 * axis) for axis in range(3)]
+    off_axis = any(rows[i][j] != 0 for i in range(3) for j in range(3) if i != j)
+    fitting = all(abs(rows[axis][axis]) == spacing[axis] for axis in range(3))
+    offset = tuple(row[3] for row in rows)
+    if off_axis or not fitting or not all(map(math.isfinite, offset)):
+        return None
+    return tuple(1 if rows[axis][axis] > 0 else -1 for axis in range(3)), offset
 
 
 def write_nifti(path: Path, image: Any) -> None:
@@ -134,9 +202,11 @@ def write_nifti(path: Path, image: Any) -> None:
     OSError
         If the disk is full or the file cannot be written.
     """
+    from delineate.formats import itk
+
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         plain = Path(folder) / "image.nii"
-        sitk.WriteImage(image, str(plain), useCompression=False)
+        itk.write(plain, image, compressed=False)
         _check_written(plain)
         if path.name.lower().endswith(".gz"):
             path.write_bytes(imagecodecs.gzip_encode(plain.read_bytes(), level=GZIP_LEVEL))
@@ -214,44 +284,37 @@ def _inflated(packed: bytes, path: Path) -> bytearray:
     return bytearray(gzip.decompress(packed))
 
 
-def _remembered_information(path: Path, content: NDArray[np.uint8], header: NiftiHeader) -> Any:
-    """Return ITK's view of the header; equal geometry, as of an image and its mask, is asked for only once.
+def _remembered_geometry(path: Path, content: NDArray[np.uint8], header: NiftiHeader) -> Geometry:
+    """Return ITK's view of the header; equal headers, as of an image and its mask, are asked for only once.
 
-    ITK takes longer to open a small file than everything else takes. Its pixel type counts only where values are
-    rescaled, so those files are asked each time.
+    ITK's pixel type counts only where values are rescaled, so those files are asked each time.
     """
     if not header.plain_values:
-        return _information(path, content, header)
+        return _geometry(path, content, header)
     key = b"".join(content[part].tobytes() for part in GEOMETRY_FIELDS)
     known = _GEOMETRIES.get(key)
     if known is None:
-        known = _information(path, content, header)
+        known = _geometry(path, content, header)
         if len(_GEOMETRIES) >= MOST_GEOMETRIES:
             _GEOMETRIES.clear()
         _GEOMETRIES[key] = known
     return known
 
 
-def _information(path: Path, content: NDArray[np.uint8], header: NiftiHeader) -> Any:
+def _geometry(path: Path, content: NDArray[np.uint8], header: NiftiHeader) -> Geometry:
     """Return ITK's view of the header; a slightly sheared one is straightened first."""
+    from delineate.formats.itk import ask_itk, last_line
+
     try:
-        return _read_information(path)
+        return ask_itk(path)
     except RuntimeError as error:
         if "orthonormal" not in str(error):
-            raise ImageReadError(f"{path}: ITK cannot read this NIfTI header ({_last_line(error)}).") from error
+            raise ImageReadError(f"{path}: ITK cannot read this NIfTI header ({last_line(error)}).") from error
     head = content[: header.vox_offset].tobytes()
     with tempfile.TemporaryDirectory() as folder:
         straight = Path(folder) / "header.nii"
         straight.write_bytes(straightened(head, header, path))
-        return _read_information(straight)
-
-
-def _read_information(path: Path) -> Any:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")  # named, so that ITK does not ask every format whether the file is its own
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return reader
+        return ask_itk(straight)
 
 
 def straightened(head: bytes, header: NiftiHeader, path: Path) -> bytes:
@@ -274,14 +337,14 @@ def straightened(head: bytes, header: NiftiHeader, path: Path) -> bytes:
     return bytes(fixed)
 
 
-def _voxels(content: NDArray[np.uint8], header: NiftiHeader, information: Any, path: Path) -> NDArray[Any]:
+def _voxels(content: NDArray[np.uint8], header: NiftiHeader, geometry: Geometry, path: Path) -> NDArray[Any]:
     raw = content[header.vox_offset : header.file_bytes].view(header.dtype)
-    size = tuple(int(n) for n in information.GetSize())[::-1]
+    size = geometry.size[::-1]
     if header.interleaved > 1:
         array = np.moveaxis(raw.reshape(*size, header.interleaved), -1, 0)
     else:
         array = raw.reshape(-1, *size)
-    array = _channels_first(_rescaled(array, header, information), len(size), path)
+    array = _channels_first(_rescaled(array, header, double=geometry.double), len(size), path)
     native = np.asarray(array, dtype=array.dtype.newbyteorder("="))
     usable: NDArray[Any] = np.require(native, requirements=["C", "A", "W"])
     return usable
@@ -299,14 +362,13 @@ def _channels_first(array: NDArray[Any], rank: int, path: Path) -> NDArray[Any]:
     )
 
 
-def _rescaled(array: NDArray[Any], header: NiftiHeader, information: Any) -> NDArray[Any]:
+def _rescaled(array: NDArray[Any], header: NiftiHeader, *, double: bool) -> NDArray[Any]:
     """Apply slope and intercept exactly when and as ITK does: in double precision, stored as ITK's pixel type."""
     usable = math.isfinite(header.slope) and header.slope != 0
     slope = header.slope if usable else 1.0
     intercept = header.intercept if math.isfinite(header.intercept) else 0.0
     if slope == 1 and intercept == 0:
         return array
-    double = information.GetPixelID() in (sitk.sitkFloat64, sitk.sitkVectorFloat64)
     rescaled: NDArray[Any] = array.astype(np.float64) * slope + intercept
     return rescaled if double else rescaled.astype(np.float32)
 
@@ -316,7 +378,3 @@ def _check_written(path: Path) -> None:
         header = parse_header(stream.read(HEADER_BYTES), path)
     if path.stat().st_size < header.file_bytes:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-
-def _last_line(error: RuntimeError) -> str:
-    return str(error).strip().splitlines()[-1].strip()

@@ -1,9 +1,9 @@
 """The folder of prepared cases, which nnU-Net can train from as well.
 
 Per case nnU-Net finds ``{id}.b2nd`` (intensities), ``{id}_seg.b2nd`` (labels) and ``{id}.pkl`` (properties). Delineate
-never unpickles: it reads ``delineate/{id}.npz`` (sampled voxels) and ``delineate/{id}.json`` (trace, settings, file
-sizes) instead. The JSON is written last; a case without it, or with files of another size than it says, is not there.
-The side files stand in a folder of their own, because nnU-Net refuses folders with files of several endings.
+never unpickles: it reads ``delineate/{id}.record`` (trace, settings, file sizes, sampled voxels) instead. The record is
+written last; a case without it, or with files of another size than it says, is not there. The records stand in a
+folder of their own, because nnU-Net refuses folders with files of several endings.
 
 References
 ----------
@@ -12,7 +12,6 @@ nnU-Net 2.8.1: ``training/dataloading/nnunet_dataset.py`` for codec, blocks, chu
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pickle  # only written, for nnU-Net; never read
@@ -27,17 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.case.prepared import Prepared, Trace
-from delineate.errors import ImageReadError, ResourceError, UsageError
+from delineate.errors import ResourceError, UsageError
+from delineate.formats.blosc_frames import compressed_frame
+from delineate.formats.case_record import damaged, read_facts, read_locations, write_record
 
 SIDE_FOLDER = "delineate"
 PART_FOLDER = ".partial"
 """Where files are until they are complete. It stays, because removing a folder can cost more than the writing."""
-ENDINGS = (".b2nd", "_seg.b2nd", ".pkl", ".npz", ".json")
+RECORD = ".record"
+ENDINGS = (".b2nd", "_seg.b2nd", ".pkl", RECORD)
 """The files of a case in the order in which they are put in place."""
-FORMAT_VERSION = 1
-CODEC = blosc2.Codec.LZ4HC
-COMPRESSION_LEVEL = 1
-"""nnU-Net takes 5 of the same codec, which needs three times as long for files a tenth smaller."""
 MOST_BLOCK_BYTES = 128 * 1024
 """Blocks are what one read decompresses at least (nnU-Net)."""
 MOST_CHUNK_BYTES = 6 * 1024**2
@@ -70,7 +68,7 @@ class StoredArray:
         try:
             self._file = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **_mapped())
         except (RuntimeError, OSError, ValueError) as error:
-            raise _damaged(path) from error
+            raise damaged(path) from error
         self.shape: tuple[int, ...] = tuple(self._file.shape[len(self._prefix) :])
         self.dtype: np.dtype[Any] = self._file.dtype
 
@@ -90,7 +88,7 @@ class StoredArray:
         try:
             return np.asarray(self._file[(*self._prefix, *(key if isinstance(key, tuple) else (key,)))])
         except RuntimeError as error:
-            raise _damaged(self._path) from error
+            raise damaged(self._path) from error
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole array."""
@@ -100,11 +98,6 @@ class StoredArray:
 def _mapped() -> dict[str, str]:
     # memory maps of blosc2 do not work on Windows
     return {} if os.name == "nt" else {"mmap_mode": "r"}
-
-
-def _damaged(path: Path) -> ImageReadError:
-    state = "is damaged or incomplete" if path.exists() else "is missing"
-    return ImageReadError(f"The prepared file {path} {state}. Delete the case's files there and prepare it again.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # no slots: `locations` is cached
@@ -130,13 +123,13 @@ class StoredCase:
     labels: StoredArray
     trace: Trace
     location_labels: Mapping[int, tuple[int, ...]]
-    side_file: Path
+    record_file: Path
     previous: StoredArray | None = None
 
     @cached_property
     def locations(self) -> dict[int, NDArray[np.int32]]:
         """Sampled voxels per structure: key -> (n, 3) int32 indices (z, y, x); read at the first use."""
-        return _read_locations(self.side_file, self.trace.prepared_shape)
+        return read_locations(self.record_file, self.trace.prepared_shape)
 
     def load(self) -> Prepared:
         """Read everything into memory."""
@@ -186,7 +179,7 @@ class PreparedStore:
         try:
             part.mkdir(parents=True, exist_ok=True)
             # the record goes first and comes last: between, the case is not there
-            self._side(case_id, ".json").unlink(missing_ok=True)
+            self._record_file(case_id).unlink(missing_ok=True)
             self._write_parts(case_id, prepared, parts)
             for name, path in parts.items():
                 path.replace(self._place(name))
@@ -201,14 +194,14 @@ class PreparedStore:
 
     def has(self, case_id: str) -> bool:
         """Say whether the case is there, complete, and prepared under the store's settings."""
-        record = self._read_record(case_id)
+        record = read_facts(self._record_file(case_id))
         if record is None or (self._settings and record.get("settings") != self._settings):
             return False
         return all(_size(self.folder / name) == size for name, size in record["files"].items())
 
     def case_ids(self) -> tuple[str, ...]:
         """Return the ids of all complete cases of the store's settings, sorted."""
-        found = (path.name.removesuffix(".json") for path in (self.folder / SIDE_FOLDER).glob("*.json"))
+        found = (path.name.removesuffix(RECORD) for path in (self.folder / SIDE_FOLDER).glob(f"*{RECORD}"))
         return tuple(sorted(case_id for case_id in found if self.has(case_id)))
 
     def open(self, case_id: str) -> StoredCase:
@@ -219,94 +212,56 @@ class PreparedStore:
         ImageReadError
             If the case is missing, incomplete or damaged.
         """
-        record = self._read_record(case_id)
+        record = read_facts(self._record_file(case_id))
         if record is None:
-            raise _damaged(self._side(case_id, ".json"))
+            raise damaged(self._record_file(case_id))
         for name, size in record["files"].items():
             if _size(self.folder / name) != size:
-                raise _damaged(self.folder / name)
+                raise damaged(self.folder / name)
         return StoredCase(
             case_id=case_id,
             array=StoredArray(self.folder / f"{case_id}.b2nd"),
             labels=StoredArray(self.folder / f"{case_id}_seg.b2nd", first_channel=True),
             trace=Trace.from_json(record["trace"]),
             location_labels={int(key): tuple(values) for key, values in record["location_labels"].items()},
-            side_file=self._side(case_id, ".npz"),
+            record_file=self._record_file(case_id),
         )
 
-    def _side(self, case_id: str, ending: str) -> Path:
-        return self.folder / SIDE_FOLDER / f"{case_id}{ending}"
+    def _record_file(self, case_id: str) -> Path:
+        return self.folder / SIDE_FOLDER / f"{case_id}{RECORD}"
 
     def _place(self, name: str) -> Path:
-        side = name.endswith((".npz", ".json"))
-        return self.folder / SIDE_FOLDER / name if side else self.folder / name
+        return self.folder / SIDE_FOLDER / name if name.endswith(RECORD) else self.folder / name
 
     def _write_parts(self, case_id: str, prepared: Prepared, parts: Mapping[str, Path]) -> None:
         """Write all files of a case under temporary names, the record with the sizes of the others last."""
-        array_file, labels_file, properties_file, locations_file, record_file = parts.values()
+        array_file, labels_file, properties_file, record_file = parts.values()
+        trace = prepared.trace
         labels = np.ascontiguousarray(prepared.labels, np.int16)[None]
         array = np.ascontiguousarray(prepared.array, np.float32)
-        _write_array(array_file, array, self._patch_size, _byte_filter(prepared.trace))
+        _write_array(array_file, array, self._patch_size, _byte_filter(trace))
         _write_array(labels_file, labels, self._patch_size, blosc2.Filter.SHUFFLE)
         properties_file.write_bytes(pickle.dumps(_nnunet_properties(prepared)))
-        _write_locations(locations_file, prepared)
-        files = {self._place(name): path for name, path in parts.items() if path != record_file}
-        sizes = {str(place.relative_to(self.folder).as_posix()): path.stat().st_size for place, path in files.items()}
-        record_file.write_text(json.dumps(self._record(case_id, prepared, sizes)), encoding="utf-8")
-
-    def _record(self, case_id: str, prepared: Prepared, sizes: Mapping[str, int]) -> dict[str, Any]:
-        return {
-            "version": FORMAT_VERSION,
+        sizes = {name: path.stat().st_size for name, path in parts.items() if path != record_file}
+        facts = {
             "case_id": case_id,
             "settings": self._settings,
-            "files": dict(sizes),
-            "trace": prepared.trace.to_json(),
+            "files": sizes,
+            "trace": trace.to_json(),
             "location_labels": {str(key): list(values) for key, values in prepared.location_labels.items()},
         }
-
-    def _read_record(self, case_id: str) -> dict[str, Any] | None:
-        try:
-            record = json.loads(self._side(case_id, ".json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-        complete = isinstance(record, dict) and record.get("version") == FORMAT_VERSION and "files" in record
-        return record if complete else None
+        write_record(record_file, facts, prepared.locations, trace.prepared_shape)
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else -1
 
 
-def _write_locations(path: Path, prepared: Prepared) -> None:
-    """Write the sampled voxels as flat indices, all structures in a row: a few arrays instead of hundreds."""
-    keys = list(prepared.locations)
-    shape = prepared.trace.prepared_shape
-    flat = [np.ravel_multi_index(tuple(prepared.locations[key].T), shape) for key in keys]
-    counts = np.array([part.size for part in flat], np.int64)
-    kind = np.uint32 if math.prod(shape) <= np.iinfo(np.uint32).max else np.uint64
-    np.savez(
-        path, keys=np.array(keys, np.int64), counts=counts, flat=np.concatenate([*flat, np.empty(0, int)]).astype(kind)
-    )
-
-
-def _read_locations(path: Path, shape: tuple[int, ...]) -> dict[int, NDArray[np.int32]]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            keys, counts, flat = stored["keys"], stored["counts"], stored["flat"].astype(np.int64)
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(path) from error
-    indices = np.stack(np.unravel_index(flat, shape), axis=1).astype(np.int32)
-    parts = np.split(indices, np.cumsum(counts)[:-1]) if keys.size else []
-    return {int(key): part for key, part in zip(keys, parts, strict=True)}
-
-
 def _write_array(path: Path, array: NDArray[Any], patch_size: tuple[int, ...] | None, byte_filter: Any) -> None:
     patch = patch_size if patch_size is not None else array.shape[1:]
     blocks, chunks = block_shapes(array.shape, patch, array.itemsize)
-    parameters = {"codec": CODEC, "clevel": COMPRESSION_LEVEL, "filters": [byte_filter], "nthreads": 1}
     # compressed in memory and written at once: quicker than blosc2's own writing, and a full disk is told as such
-    packed = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=parameters, contiguous=True)
-    path.write_bytes(packed.to_cframe())
+    path.write_bytes(compressed_frame(array, chunks, blocks, byte_filter=byte_filter))
 
 
 def _byte_filter(trace: Trace) -> Any:

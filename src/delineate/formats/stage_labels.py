@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.execution.atomic import write_bytes
-from delineate.formats.prepared_store import CODEC, COMPRESSION_LEVEL, StoredArray, block_shapes
+from delineate.formats.blosc_frames import compressed_frame
+from delineate.formats.prepared_store import StoredArray, block_shapes
 
 
 def stage_file(folder: Path, case_id: str) -> Path:
@@ -31,11 +32,9 @@ def write_stage_labels(folder: Path, case_id: str, labels: NDArray[Any], patch_s
         If the folder cannot be written or the disk is full.
     """
     blocks, chunks = block_shapes((1, *labels.shape), patch_size, labels.itemsize)
-    parameters = {"codec": CODEC, "clevel": COMPRESSION_LEVEL, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
-    packed = blosc2.asarray(
-        np.ascontiguousarray(labels), chunks=chunks[1:], blocks=blocks[1:], cparams=parameters, contiguous=True
-    )
-    write_bytes(stage_file(folder, case_id), packed.to_cframe())
+    array = np.ascontiguousarray(labels)
+    frame = compressed_frame(array, chunks[1:], blocks[1:], byte_filter=blosc2.Filter.SHUFFLE)
+    write_bytes(stage_file(folder, case_id), frame)
 
 
 def open_stage_labels(folder: Path, case_id: str) -> StoredArray:

@@ -55,7 +55,7 @@ class Grid:
         if len(self.origin_mm) != n or not all(math.isfinite(o) for o in self.origin_mm):
             raise GeometryError(f"`origin_mm` must be {n} finite numbers; got {self.origin_mm}.")
         axes = np.asarray(self.direction, dtype=np.float64)
-        if axes.shape != (n, n) or not np.allclose(axes @ axes.T, np.eye(n), atol=ORTHOGONALITY_TOLERANCE):
+        if axes.shape != (n, n) or not is_orthonormal(axes):
             raise GeometryError(f"`direction` must be {n} orthonormal vectors; got {self.direction}.")
 
     @staticmethod
@@ -92,7 +92,9 @@ class Grid:
 
     def differences(self, other: Grid, *, tolerance_mm: float = 1e-2, relative: float = 1e-3) -> list[str]:
         """Return one short text for each of shape, spacing, origin, direction that differs."""
-        found = []
+        found: list[str] = []
+        if self == other:
+            return found
         if self.shape != other.shape:
             return [f"shape {self.shape} against {other.shape}"]
         if not np.allclose(self.spacing_mm, other.spacing_mm, rtol=relative, atol=1e-6):
@@ -102,6 +104,11 @@ class Grid:
         if not np.allclose(self.direction, other.direction, rtol=0, atol=relative):
             found.append(f"direction {_flat(self)} against {_flat(other)}")
         return found
+
+
+def is_orthonormal(axes: NDArray[np.float64]) -> bool:
+    """Say whether the rows of a square matrix are orthonormal, within the precision of headers."""
+    return bool((np.abs(axes @ axes.T - np.eye(len(axes))) <= ORTHOGONALITY_TOLERANCE).all())
 
 
 def _short(values: tuple[float, ...]) -> str:

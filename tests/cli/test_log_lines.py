@@ -1,0 +1,38 @@
+import logging
+
+from delineate.cli.log_lines import log_to_terminal
+
+
+def warn_often(times):
+    for number in range(times):
+        logging.getLogger("delineate.somewhere").warning("%s: value %d read as 1", f"case_{number}", 255)
+
+
+def test_many_messages_of_a_kind_become_a_few_and_a_number(capsys):
+    with log_to_terminal(verbose=False):
+        warn_often(100)
+        logging.getLogger("delineate.elsewhere").warning("another kind")
+        logging.getLogger("delineate.elsewhere").debug("not shown")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        *(f"WARNING case_{n}: value 255 read as 1" for n in range(3)),
+        "WARNING another kind",
+        "WARNING 97 more like 'case_0: value 255 read as 1' (--verbose shows all)",
+    ]
+
+
+def test_verbose_shows_all(capsys):
+    with log_to_terminal(verbose=True):
+        warn_often(5)
+        logging.getLogger("delineate.elsewhere").debug("shown")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6
+    assert lines[-1] == "DEBUG shown"
+
+
+def test_the_logging_of_the_caller_is_left_as_it_was(capsys):
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    with log_to_terminal(verbose=True):
+        pass
+    assert (root.level, list(root.handlers)) == before
