@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import delineate
+from delineate.cli.main import main
 from delineate.errors import InputError, Interrupted, ModelError, UsageError
 from delineate.execution import Cancellation, Silent
 from delineate.formats.datasets import CaseFiles, Dataset
@@ -118,13 +119,13 @@ def test_a_resumed_cascade_ends_with_the_same_weights(configurations: Path, trai
             self.training = what == "training"
 
         def advance(self, steps: int = 1, note: str = "") -> None:
-            if self.training and " 2" in note:
+            if self.training and note.startswith("step 2/"):
                 cancellation.request()
 
     cancellation = Cancellation()
     root = tmp_path / "run"
     shutil.copytree(configurations, root)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="after step 2"):
         train_run(
             root,
             folds=("0",),
@@ -136,6 +137,30 @@ def test_a_resumed_cascade_ends_with_the_same_weights(configurations: Path, trai
     resumed = train_run(root, folds=("0",), configuration=SECOND, device="cpu")
     whole = read_package(trained / SECOND / "model")
     torch.testing.assert_close(dict(resumed.package.weights["0"]), dict(whole.weights["0"]), rtol=0, atol=0)
+
+
+def test_the_fold_of_all_cases_takes_the_first_stage_of_all_cases(configurations: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(configurations, root)
+    with pytest.raises(ModelError, match="--fold all"):
+        train_run(root, folds=("all",), configuration=SECOND, device="cpu")
+    train_run(root, folds=("all",), configuration=FIRST, device="cpu")
+    trained = train_run(root, folds=("all",), configuration=SECOND, device="cpu")
+    assert set(trained.package.weights) == {"all"}
+    files = (root / FIRST / "predicted_next_stage" / SECOND / "all").glob("*.b2nd")
+    assert len(list(files)) == 6
+
+
+def test_the_command_predicts_with_given_label_maps(trained: Path, dataset: Dataset, tmp_path: Path) -> None:
+    image, case_id = str(dataset.testing[0].images[0]), dataset.testing[0].case_id
+    models = [str(trained / name / "model") for name in (FIRST, SECOND)]
+    options, given = ["-i", image, "--device", "cpu", "--no-postprocessing"], ["--previous", str(tmp_path / "first")]
+    assert main(["predict", models[0], *options, "-o", str(tmp_path / "first")]) == 0
+    assert main(["predict", models[1], *options, "-o", str(tmp_path / "alone")]) == 0
+    assert main(["predict", models[1], *options, "-o", str(tmp_path / "two"), *given]) == 0
+    alone, two = (read_labels(tmp_path / name / f"{case_id}.nii.gz").array for name in ("alone", "two"))
+    np.testing.assert_array_equal(alone, two)
+    assert main(["predict", models[0], *options, "-o", str(tmp_path / "x"), *given]) == 2
 
 
 def test_a_cascade_is_scored_on_its_validation_cases(trained: Path) -> None:

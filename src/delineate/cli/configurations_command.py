@@ -78,6 +78,7 @@ def _find_best_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders of one dataset")
     parser.add_argument("-o", "--out", type=Path, help="folder for the results; default: the first run folder")
     parser.add_argument("--no-ensembles", action="store_true", help="compare single configurations only")
+    parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="cases post-processed at a time; default 1")
 
@@ -90,6 +91,7 @@ def _find_best(session: Session) -> int:
         options.runs,
         options.out or options.runs[0],
         ensembles=not options.no_ensembles,
+        mirroring=not options.no_mirroring,
         device=options.device,
         workers=options.jobs,
         **session.watched,

@@ -32,8 +32,9 @@ def write_stage_labels(folder: Path, case_id: str, labels: NDArray[Any], patch_s
         If the folder cannot be written or the disk is full.
     """
     blocks, chunks = block_shapes((1, *labels.shape), patch_size, labels.itemsize)
-    packed = compressed_frame(np.ascontiguousarray(labels), chunks[1:], blocks[1:], byte_filter=blosc2.Filter.SHUFFLE)
-    write_bytes(stage_file(folder, case_id), packed)
+    array = np.ascontiguousarray(labels)
+    frame = compressed_frame(array, chunks[1:], blocks[1:], byte_filter=blosc2.Filter.SHUFFLE)
+    write_bytes(stage_file(folder, case_id), frame)
 
 
 def open_stage_labels(folder: Path, case_id: str) -> StoredArray:

@@ -43,6 +43,8 @@ from delineate.workflows.training_run import TrainingRun
 
 INFORMATION = "inference_information.json"
 INSTRUCTIONS = "inference_instructions.txt"
+ORDER = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
+"""Of equals the first wins (nnU-Net's order); other names come after these."""
 TRAINER = "delineate"
 """What stands where nnU-Net names its trainer class."""
 
@@ -106,6 +108,7 @@ def find_best(
     out: Path,
     *,
     ensembles: bool = True,
+    mirroring: bool = True,
     device: str = AUTO,
     workers: int = 1,
     progress: Progress | None = None,
@@ -124,6 +127,8 @@ def find_best(
         Where :data:`INFORMATION`, :data:`INSTRUCTIONS` and the label maps of pairs are written.
     ensembles
         Also compare pairs.
+    mirroring
+        Average over mirrored images where a model was trained with mirroring.
     device, workers
         Where predictions run, and how many cases are post-processed at a time.
     progress, cancellation
@@ -139,7 +144,7 @@ def find_best(
         If a stop was requested; finished predictions stay.
     """
     watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
-    members = _members(roots, device)
+    members = _members(roots, device, mirroring=mirroring)
     cases = _cases(members)
     for member in members:
         for fold in member.folds:
@@ -161,13 +166,13 @@ def find_best(
     return result
 
 
-def _members(roots: Sequence[Path], device: str) -> tuple[Member, ...]:
+def _members(roots: Sequence[Path], device: str, *, mirroring: bool = True) -> tuple[Member, ...]:
     found = []
     for root in roots:
-        models = sorted(root.glob(f"*/model/{DOCUMENT}"), key=lambda p: p.parent.parent.name)
-        names = [None] if (root / "model" / DOCUMENT).is_file() else []
-        for name in [*names, *(path.parent.parent.name for path in models)]:
-            found.append(_member(open_run(root, configuration=name, device=device)))
+        chosen = [None] if (root / "model" / DOCUMENT).is_file() else []
+        named = sorted((path.parent.parent.name for path in root.glob(f"*/model/{DOCUMENT}")), key=_place)
+        for name in [*chosen, *named]:
+            found.append(_member(open_run(root, configuration=name, device=device), mirroring=mirroring))
     members = tuple(member for member in found if member.fold_of)
     if not members:
         raise UsageError(
@@ -182,8 +187,12 @@ def _members(roots: Sequence[Path], device: str) -> tuple[Member, ...]:
     return members
 
 
-def _member(run: TrainingRun) -> Member:
-    model = assemble(read_package(run.folder.model), run.machine)
+def _place(name: str) -> tuple[int, str]:
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+
+def _member(run: TrainingRun, *, mirroring: bool) -> Member:
+    model = assemble(read_package(run.folder.model), run.machine, mirroring=mirroring)
     folds = [fold for fold in model.package.weights if fold != EVERY_CASE]
     return Member(run=run, model=model, fold_of={i: fold for fold in folds for i in run.split(fold).validation})
 

@@ -47,21 +47,39 @@ def prepare_for_model(
         If the image cannot be prepared, or the label map lies on another grid.
     """
     package = model.package
-    if package.configuration.previous_stage is None:
-        if previous is not None:
-            raise UsageError(
-                f"A model of {package.configuration.name} takes no label map of a previous stage; got one."
-            )
+    stage = previous_labels(image, model, previous, case_id=case_id, cancellation=cancellation)
+    if stage is None:
         return prepare(image, None, package.plan, package.configuration, case_id=case_id)
-    stage = previous or _first_stage(image, model, case_id, cancellation)
     return prepare_with_previous(image, stage, package.plan, package.configuration, package.scheme, case_id=case_id)
 
 
-def _first_stage(image: Image, model: Model, case_id: str, cancellation: Cancellation | None) -> LabelMap:
+def previous_labels(
+    image: Image,
+    model: Model,
+    previous: LabelMap | None = None,
+    *,
+    case_id: str = "",
+    cancellation: Cancellation | None = None,
+) -> LabelMap | None:
+    """Return what the stage before says of an image, on the image's grid; None for a model that is no cascade.
+
+    Raises
+    ------
+    UsageError
+        If a cascade has neither its first stage nor a label map, or another model is given one.
+    InputError
+        If a stored label map is missing or lies on another grid.
+    """
+    name, stage = model.package.configuration.name, model.package.configuration.previous_stage
+    if stage is None:
+        if previous is not None:
+            raise UsageError(f"A model of {name} takes no label map of a previous stage; got one.")
+        return None
+    if previous is not None:
+        return previous
     if model.previous is None:
         raise UsageError(
-            f"The model of {model.package.configuration.name} comes without its stage before, "
-            f"{model.package.configuration.previous_stage}; give that stage's label map with the image."
+            f"The model of {name} comes without its stage before, {stage}; give that stage's label map with the image."
         )
     if isinstance(model.previous, StoredStage):
         return model.previous.labels_of(image, case_id)
