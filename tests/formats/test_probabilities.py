@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from delineate.errors import ImageReadError
-from delineate.formats.arrays import write_probabilities
+from delineate.formats.nnunet.case_properties import write_probabilities
 from delineate.formats.probabilities import opened_probabilities, written_while_read
+from delineate.geometry.grid import Grid
 
 VALUES = np.random.default_rng(0).random((3, 4, 5, 6)).astype(np.float32)
 
@@ -20,9 +21,9 @@ def read(path):
 
 
 def test_heads_are_those_of_the_file(tmp_path):
-    write_probabilities(tmp_path / "ours.npz", VALUES)
+    write_probabilities(tmp_path / "ours", VALUES, Grid.regular(VALUES.shape[1:]))
     np.savez_compressed(tmp_path / "theirs.npz", probabilities=VALUES)
-    np.testing.assert_array_equal(read(tmp_path / "ours.npz"), VALUES.astype(np.float16).astype(np.float32))
+    np.testing.assert_array_equal(read(tmp_path / "ours.npz"), VALUES)
     np.testing.assert_array_equal(read(tmp_path / "theirs.npz"), VALUES)
 
 
