@@ -1,4 +1,5 @@
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,11 @@ def test_an_unknown_ending_is_refused(tmp_path):
 def test_labels_lie_on_the_grid_of_their_file(tmp_path):
     labels = a_mask(tmp_path / "a.nrrd")
     assert read_labels(tmp_path / "a.nrrd").grid.matches(labels.grid, tolerance_mm=1e-9, relative=1e-9)
+
+
+def test_many_threads_write_into_one_folder(tmp_path: Path) -> None:
+    """Every file is a writer's own business: earlier each one touched all files of the folder."""
+    labels = LabelMap(array=np.zeros((6, 5, 4), np.uint8), grid=Grid.regular((6, 5, 4)), scheme=None)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: write_labels(tmp_path / "new" / f"{i}.nii.gz", labels), range(80)))
+    assert len(list((tmp_path / "new").iterdir())) == 80

@@ -96,3 +96,18 @@ def test_unknown_configuration_names_what_there_is():
     plan = plan_dataset(DATASETS["planes"].fingerprint(), DATASETS["planes"].facts())
     with pytest.raises(PlanError, match="it has: 2d"):
         plan.configuration("3d_fullres")
+
+
+@pytest.mark.parametrize("name", ["isotropic", "cine", "planes", "lowres"])
+@pytest.mark.parametrize("preset", ["mednext-s", "mednext-l-k5"])
+def test_mednext_takes_the_place_of_the_u_net_and_changes_nothing_else(name, preset):
+    made = DATASETS[name]
+    ours = plan_dataset(made.fingerprint(), made.facts(), PRESETS[preset])
+    default = plan_dataset(made.fingerprint(), made.facts())
+    assert [c.name for c in ours.configurations] == [c.name for c in default.configurations]
+    for mine, standard in zip(ours.configurations, default.configurations, strict=True):
+        assert mine.architecture.kind == "mednext"
+        assert mine.architecture.stages == min(5, standard.architecture.stages)
+        assert mine.architecture.strides == standard.architecture.strides[: mine.architecture.stages]
+        assert all(size % step == 0 for size, step in zip(mine.patch_size, mine.architecture.divisor, strict=True))
+        assert replace(mine, architecture=standard.architecture, data_identifier=standard.data_identifier) == standard

@@ -126,11 +126,14 @@ EXAMPLES = {
 
 
 def ask_nnunet(question, folder, script="preparation_oracle_script.py"):
-    """Run a script of this folder with nnU-Net's interpreter; it reads question.json and writes into the folder."""
+    """Run a script of this folder (or of an absolute path) with nnU-Net's interpreter.
+
+    It reads question.json and writes into the folder.
+    """
     interpreter = os.environ.get("DELINEATE_ORACLE_PYTHON")
     if not interpreter:
         pytest.skip("DELINEATE_ORACLE_PYTHON is not set")
     (folder / "question.json").write_text(json.dumps(question))
-    command = [interpreter, str(Path(__file__).with_name(script)), str(folder)]
+    command = [interpreter, str(Path(__file__).parent / script), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -23,6 +23,7 @@ class ToyCase:
     array: np.ndarray
     labels: np.ndarray
     locations: dict[int, np.ndarray] = field(default_factory=dict)
+    previous: np.ndarray | None = None
 
 
 def toy_case(

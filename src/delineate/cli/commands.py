@@ -16,7 +16,8 @@ from delineate.execution.quantities import read_budget, read_memory, spoken_seco
 if TYPE_CHECKING:
     from delineate.metrics.summary import Summary
 
-PRESETS = ("default", "resenc-m", "resenc-l", "resenc-xl")
+_MEDNEXTS = tuple(f"mednext-{size}{kernel}" for kernel in ("", "-k5") for size in "sbml")
+PRESETS = ("default", "resenc-m", "resenc-l", "resenc-xl", *_MEDNEXTS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +54,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
     parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
     _planning(parser)
+    _start_model(parser)
     _workers(parser)
 
 
@@ -64,6 +66,7 @@ def _run(session: Session) -> int:
     settings = RunSettings(
         budget_seconds=read_budget(options.budget),
         folds=_folds(options.fold),
+        configuration=options.configuration,
         preset=preset_named(options.preset),
         device=options.device,
         memory_bytes=read_memory(options.memory) if options.memory else None,
@@ -71,6 +74,7 @@ def _run(session: Session) -> int:
         repairs=frozenset(options.repair),
         mirroring=not options.no_mirroring,
         command=session.command,
+        start_model=options.start_model,
     )
     outcome = run_dataset(options.dataset, options.out, settings, **session.watched)
     if outcome.test is not None:
@@ -114,6 +118,13 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
         "--budget", default="standard", help="time for training a fold: 20min, 2h, ...; default: nnU-Net's"
     )
     _planning(parser)
+    _start_model(parser)
+    parser.add_argument(
+        "--plan-of",
+        type=Path,
+        metavar="RUN|PLANS",
+        help="use the plan of another dataset: a run's folder or plans.json",
+    )
     _workers(parser)
 
 
@@ -124,35 +135,45 @@ def _plan(session: Session) -> int:
     options = session.options
     settings = RunSettings(
         budget_seconds=read_budget(options.budget),
+        configuration=options.configuration,
         preset=preset_named(options.preset),
         device=options.device,
         memory_bytes=read_memory(options.memory) if options.memory else None,
         workers=options.jobs,
         repairs=frozenset(options.repair),
+        start_model=options.start_model,
+        plan_of=options.plan_of,
     )
     decision, words = plan_run(options.dataset, options.out, settings, **session.watched)
     print("\n".join((*words, *decision.recipe.reasons)))
-    print(f"plan    {options.out / 'plans.json'}\nrecipe  {options.out / 'recipe.json'}")
+    own = options.out if options.configuration is None else options.out / options.configuration
+    print(f"plan    {options.out / 'plans.json'}\nrecipe  {own / 'recipe.json'}")
     return 0
 
 
 def _preprocess_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
+    _configuration(parser)
     _jobs(parser)
 
 
 def _preprocess(session: Session) -> int:
     from delineate.workflows.prepare_dataset import preprocess_run
 
-    count = preprocess_run(session.options.run_folder, workers=session.options.jobs, **session.watched)
+    options = session.options
+    count = preprocess_run(
+        options.run_folder, configuration=options.configuration, workers=options.jobs, **session.watched
+    )
     print(f"{count} cases prepared; those that were ready are kept")
     return 0
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
+    _configuration(parser)
     parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
     parser.add_argument("--extend", metavar="TIME|STEPS", help="train a finished fold longer: 10min, or 2000 (steps)")
+    _start_model(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     _jobs(parser)
 
@@ -163,15 +184,18 @@ def _train(session: Session) -> int:
     options = session.options
     trained = train_run(
         options.run_folder,
+        configuration=options.configuration,
         folds=_folds(options.fold),
         extension=_extension(options.extend),
         device=options.device,
         workers=options.jobs,
+        start_model=options.start_model,
         **session.watched,
     )
     for name, fold in trained.folds.items():
         print(f"fold {name}: {fold.steps} steps in {spoken_seconds(fold.seconds)}")
-    print(f"model   {options.run_folder / 'model'}")
+    own = options.run_folder if options.configuration is None else options.run_folder / options.configuration
+    print(f"model   {own / 'model'}")
     return 0
 
 
@@ -192,6 +216,10 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-mirroring", action="store_true", help="do not average over mirrored images: quicker")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities (.npz)")
+    parser.add_argument(
+        "--previous", type=Path, metavar="FOLDER", help="cascade: label maps of its first stage; default: predict them"
+    )
+    parser.add_argument("--no-postprocessing", action="store_true", help="leave label maps as the network made them")
     parser.add_argument("--overwrite", action="store_true", help="predict again what stands in the output folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
@@ -213,6 +241,10 @@ def _predict(session: Session) -> int:
     ).with_step(options.step)
     if options.nnunet_rounding:
         model = model.rounded_as_nnunet()
+    if options.no_postprocessing:
+        model = model.without_postprocessing()
+    if options.previous is not None:
+        model = model.with_previous_from(options.previous)
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,
@@ -251,6 +283,7 @@ def _evaluate(session: Session) -> int:
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
+    _configuration(parser)
     parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
 
@@ -260,12 +293,17 @@ def _report(session: Session) -> int:
 
     options = session.options
     conclusion = report_run(
-        options.run_folder, device=options.device, mirroring=not options.no_mirroring, **session.watched
+        options.run_folder,
+        configuration=options.configuration,
+        device=options.device,
+        mirroring=not options.no_mirroring,
+        **session.watched,
     )
     if conclusion.test is not None:
         _print_summary("held-out test cases", conclusion.test)
     _print_summary("validation cases (not trained on)", conclusion.validation)
-    print(f"report  {options.run_folder / 'report.html'}")
+    own = options.run_folder if options.configuration is None else options.run_folder / options.configuration
+    print(f"report  {own / 'report.html'}")
     return 0
 
 
@@ -344,10 +382,31 @@ def _run_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def _planning(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default="default", choices=PRESETS, help="nnU-Net planner; default: default")
+    _configuration(parser)
+    parser.add_argument(
+        "--preset", default="default", choices=PRESETS, metavar="NAME", help=f"network: {', '.join(PRESETS)}"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument(
         "--memory", metavar="SIZE", help="memory that training may use, such as 8GB; default: what is free"
+    )
+
+
+def _configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--configuration",
+        metavar="NAME",
+        help="2d, 3d_lowres, 3d_fullres or 3d_cascade_fullres, as the plan has them; default: the planner chooses",
+    )
+
+
+def _start_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="start_model",
+        type=Path,
+        metavar="MODEL",
+        help="start from a trained model: ours, nnU-Net's folder, zip or .pth",
     )
 
 

@@ -70,6 +70,11 @@ def read_labels(path: Path, scheme: LabelScheme | None = None) -> LabelMap:
     return LabelMap(array=whole_numbers(image.array[0], str(path)), grid=image.grid, scheme=scheme)
 
 
+def label_ending(image_ending: str) -> str:
+    """Return the ending of label maps for images of an ending: the same, but PNG where it would lose values (JPEG)."""
+    return ".png" if image_ending in (".jpg", ".jpeg") else image_ending
+
+
 def write_labels(path: Path, labels: LabelMap) -> None:
     """Write a label map as uint8, or as uint16 if a value is 255 or more; atomically.
 

@@ -2,6 +2,7 @@
 
     model.json              plan, configuration, recipe, labels, channels, facts of the training, hashes of the weights
     fold_0.safetensors      the weights of one fold; as many files as there are folds
+    previous/               only in a cascade: the package of the stage before, in the same form
 
 Nothing in a package is ever executed: weights are safetensors, which hold numbers only, and any other file that lies
 there (a pickle, a script) is left alone. Every file of weights is compared with its SHA-256 before it is used. A zip is
@@ -20,7 +21,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -37,8 +38,10 @@ from delineate.formats.nnunet.plans_json import (
     plan_from_json,
     plan_to_json,
 )
+from delineate.formats.nnunet.postprocessing_json import steps_from_json
 from delineate.formats.recipe_json import recipe_from_json, recipe_to_json
 from delineate.formats.zip_entries import LARGEST_INFLATION, check_entries
+from delineate.masks.postprocessing import PostprocessingStep
 from delineate.planning.plan import Configuration, Plan
 from delineate.planning.recipe import Recipe
 
@@ -50,6 +53,8 @@ logger = logging.getLogger(__name__)
 FORMAT = "delineate-model"
 FORMAT_VERSION = 1
 DOCUMENT = "model.json"
+PREVIOUS = "previous"
+"""Sub-folder of a cascade that holds the package of the stage before."""
 UNSAVED = "not saved"
 
 LARGEST_DOCUMENT = 64 * 2**20
@@ -84,16 +89,23 @@ class ModelPackage:
     """What is worth knowing of the training: numbers of cases, seconds, scores; plain JSON values."""
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     """Summary of the training data, to tell whether a new image resembles them; plain JSON values."""
+    postprocessing: tuple[PostprocessingStep, ...] = ()
+    """What is done to label maps after prediction; chosen on cross-validation."""
+    previous: ModelPackage | None = None
+    """The stage before, in a cascade: its label map is an input of this one. A cascade without it needs that label map
+    with every image."""
     licence: str = ""
     """Under which terms the weights may be used; empty: not stated."""
     identity: str = UNSAVED
     """Name and SHA-256 of ``model.json``, which holds the hashes of the weights; set by writing and reading."""
+    network_identity: str = UNSAVED
+    """As ``identity``, but equal for packages that differ in post-processing only: whatever decides what the networks
+    say."""
 
     @property
     def input_channels(self) -> int:
         """What the network takes: image channels, and one per label of the previous stage in a cascade (nnU-Net)."""
-        stage = len(self.scheme.values) if self.configuration.previous_stage is not None else 0
-        return len(self.channel_names) + stage
+        return self.configuration.input_channels(self.scheme)
 
 
 def write_package(target: Path, package: ModelPackage) -> ModelPackage:
@@ -119,10 +131,10 @@ def write_package(target: Path, package: ModelPackage) -> ModelPackage:
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
                 document = _write_files(package, lambda name, data: _put(archive, name, data))
         else:
-            temporary.mkdir()
             document = _write_files(package, lambda name, data: _store(temporary / name, data))
             _make_room(target)
-    return replace(package, identity=_identity(package.name, document))
+    identity, network_identity = _identities(package.name, document)
+    return replace(package, identity=identity, network_identity=network_identity)
 
 
 def read_package(path: Path, *, folds: Sequence[str] | None = None) -> ModelPackage:
@@ -143,17 +155,40 @@ def read_package(path: Path, *, folds: Sequence[str] | None = None) -> ModelPack
         If a zip holds links or names that lead out of it.
     """
     with _opened(path) as source:
-        raw = source.read(DOCUMENT, LARGEST_DOCUMENT)
-        node = _checked_document(path, raw)
-        try:
-            hashes = _hashes(node)
-            chosen = _chosen(path, hashes, folds)
-            values = _values(node)
-        except (PlanError, InputError) as error:
-            raise ModelError(f"The model {path} cannot be used: {error}") from error
-        _warn_of_surplus(path, source.names(), hashes)
-        weights = {fold: _read_weights(path, source, fold, hashes[fold]) for fold in chosen}
-    return ModelPackage(**values, weights=weights, identity=_identity(values["name"], raw))
+        return _read(path, source, folds)[0]
+
+
+def _read(path: Path, source: _Source, folds: Sequence[str] | None) -> tuple[ModelPackage, bytes]:
+    """Return a package and its document; of a cascade also what stands in its sub-folder."""
+    raw = source.read(DOCUMENT, LARGEST_DOCUMENT)
+    node = _checked_document(path, raw)
+    try:
+        hashes = _hashes(node)
+        chosen = _chosen(path, hashes, folds)
+        values = _values(node)
+        stage = node.get("previous")
+        expected = None if stage is None else stage.child("sha256").text()
+    except (PlanError, InputError) as error:
+        raise ModelError(f"The model {path} cannot be used: {error}") from error
+    if expected is not None and values["configuration"].previous_stage is None:
+        raise ModelError(
+            f"The model {path} holds a stage before it, but is no cascade. Copy or export the model again."
+        )
+    previous = None if expected is None else _read_previous(path / PREVIOUS, source.within(PREVIOUS), expected)
+    _warn_of_surplus(path, source.names(), {*map(_file_name, hashes), *((PREVIOUS,) if expected else ())})
+    weights = {fold: _read_weights(path, source, fold, hashes[fold]) for fold in chosen}
+    identity, network_identity = _identities(values["name"], raw)
+    found = {**values, "weights": weights, "previous": previous}
+    return ModelPackage(**found, identity=identity, network_identity=network_identity), raw
+
+
+def _read_previous(path: Path, source: _Source, expected: str) -> ModelPackage:
+    package, raw = _read(path, source, None)
+    if hashlib.sha256(raw).hexdigest() != expected:
+        raise ModelError(f"{path / DOCUMENT} is not the file that the cascade was trained with. Copy the model again.")
+    if package.previous is not None:
+        raise ModelError(f"{path} is a cascade itself; a cascade has two stages. Copy the model again.")
+    return package
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,21 +201,34 @@ def _file_name(fold: str) -> str:
     return f"fold_{fold}.safetensors"
 
 
-def _identity(name: str, document: bytes) -> str:
-    return f"{name} sha256:{hashlib.sha256(document).hexdigest()}"
+def _identities(name: str, document: bytes) -> tuple[str, str]:
+    content = {key: value for key, value in json.loads(document).items() if key != "postprocessing"}
+    network = json.dumps(content, sort_keys=True).encode()
+    whole, part = (hashlib.sha256(data).hexdigest() for data in (document, network))
+    return f"{name} sha256:{whole}", f"{name} sha256:{part}"
 
 
 # --- writing
 
 
 def _check_writable(target: Path, package: ModelPackage) -> None:
+    _check_content(package)
+    if target.is_dir() and any(target.iterdir()) and not (target / DOCUMENT).is_file():
+        raise UsageError(f"{target} holds other files and no model; choose a new folder for the model.")
+
+
+def _check_content(package: ModelPackage) -> None:
     if not package.weights:
         raise UsageError(f"A model package needs the weights of at least one fold; '{package.name}' has none.")
     wrong = [fold for fold in package.weights if not _FOLD.fullmatch(fold)]
     if wrong:
         raise UsageError(f"Folds are named by letters, digits, '-' and '_'; got {wrong}.")
-    if target.is_dir() and any(target.iterdir()) and not (target / DOCUMENT).is_file():
-        raise UsageError(f"{target} holds other files and no model; choose a new folder for the model.")
+    if package.previous is not None:
+        if package.configuration.previous_stage is None:
+            raise UsageError(
+                f"The configuration {package.configuration.name} has no stage before it; got a model of one."
+            )
+        _check_content(package.previous)
 
 
 def _write_files(package: ModelPackage, put: Callable[[str, bytes], None]) -> bytes:
@@ -192,7 +240,11 @@ def _write_files(package: ModelPackage, put: Callable[[str, bytes], None]) -> by
         data = save({name: _detached(tensor) for name, tensor in weights.items()})
         put(_file_name(fold), data)
         hashes[fold] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    document = json.dumps({**_document(package), "weights": hashes}, indent=2, allow_nan=False).encode()
+    content = {**_document(package), "weights": hashes}
+    if package.previous is not None:
+        before = _write_files(package.previous, lambda name, data: put(f"{PREVIOUS}/{name}", data))
+        content["previous"] = {"sha256": hashlib.sha256(before).hexdigest()}
+    document = json.dumps(content, indent=2, allow_nan=False).encode()
     put(DOCUMENT, document)
     return document
 
@@ -222,6 +274,7 @@ def _document(package: ModelPackage) -> dict[str, Any]:
         "plan": plan_to_json(package.plan),
         "configuration": _configuration(package.configuration),
         "recipe": recipe_to_json(package.recipe),
+        "postprocessing": [list(step.values) for step in package.postprocessing],
         "facts": _plain(package.facts),
         "fingerprint": _plain(package.fingerprint),
     }
@@ -245,6 +298,7 @@ def _plain(value: Any) -> Any:
 
 
 def _store(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
 
 
@@ -268,6 +322,8 @@ class _Source(Protocol):
 
     def read(self, name: str, limit: int) -> bytes: ...
 
+    def within(self, folder: str) -> _Source: ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
@@ -285,6 +341,11 @@ class _Folder:
             raise ModelError(f"{file} has {size} bytes, more than the {limit} that can be right. The model is damaged.")
         return file.read_bytes()
 
+    def within(self, folder: str) -> _Folder:
+        if not (self.root / folder).is_dir():
+            raise _missing(self.root, f"{folder}/{DOCUMENT}", self.names())
+        return _Folder(self.root / folder)
+
 
 @dataclass(frozen=True, slots=True)
 class _Zip:
@@ -294,7 +355,8 @@ class _Zip:
 
     def names(self) -> list[str]:
         files = [i.filename for i in self.archive.infolist() if not i.is_dir()]
-        return sorted(name.removeprefix(self.prefix) for name in files)
+        inside = (name.removeprefix(self.prefix) for name in files if name.startswith(self.prefix))
+        return sorted({name.split("/")[0] if name.startswith(f"{PREVIOUS}/") else name for name in inside})
 
     def read(self, name: str, limit: int) -> bytes:
         try:
@@ -306,6 +368,9 @@ class _Zip:
                 f"{self.path}: {name} would become {info.file_size} bytes, which cannot be right. The model is refused."
             )
         return self.archive.read(info)
+
+    def within(self, folder: str) -> _Zip:
+        return _Zip(self.path, self.archive, f"{self.prefix}{folder}/")
 
 
 def _missing(path: Path, name: str, found: Sequence[str]) -> ModelError:
@@ -336,10 +401,9 @@ def _opened(path: Path) -> Iterator[_Source]:
 def _prefix(archive: zipfile.ZipFile) -> str:
     """Return the folder inside the zip in which the model lies, with its slash; empty if at the top."""
     found = [PurePosixPath(name) for name in archive.namelist() if PurePosixPath(name).name == DOCUMENT]
-    shallow = sorted({len(p.parts) for p in found})
-    if shallow == [2] and len(found) == 1:
-        return f"{found[0].parent}/"
-    return ""
+    depth = min((len(p.parts) for p in found), default=0)
+    shallow = [p for p in found if len(p.parts) == depth]
+    return f"{shallow[0].parent}/" if depth == 2 and len(shallow) == 1 else ""
 
 
 def _checked_document(path: Path, raw: bytes) -> Node:
@@ -374,9 +438,15 @@ def _values(node: Node) -> dict[str, Any]:
         "plan": plan_from_json(_object(node, "plan"), source=DOCUMENT),
         "configuration": configuration_from_json(name, configuration.value, source=DOCUMENT),
         "recipe": recipe_from_json(_object(node, "recipe"), source=DOCUMENT),
+        "postprocessing": _steps(node),
         "facts": _object(node, "facts"),
         "fingerprint": _object(node, "fingerprint"),
     }
+
+
+def _steps(node: Node) -> tuple[PostprocessingStep, ...]:
+    entries = node.get("postprocessing")  # packages of version 0.1.0 have none
+    return () if entries is None else steps_from_json([entry.integers() for entry in entries.items()], entries)
 
 
 def _object(node: Node, key: str) -> dict[str, Any]:
@@ -403,9 +473,8 @@ def _chosen(path: Path, hashes: Mapping[str, _Hash], folds: Sequence[str] | None
     return chosen
 
 
-def _warn_of_surplus(path: Path, names: Sequence[str], hashes: Mapping[str, _Hash]) -> None:
-    own = {DOCUMENT, *(_file_name(fold) for fold in hashes)}
-    surplus = [name for name in names if name not in own]
+def _warn_of_surplus(path: Path, names: Sequence[str], own: Set[str]) -> None:
+    surplus = [name for name in names if name != DOCUMENT and name not in own]
     if surplus:
         logger.warning("The model %s holds other files, which are not opened: %s", path, ", ".join(surplus))
 

@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 
 from delineate.case.prepared import Prepared, Trace
 from delineate.errors import ResourceError, UsageError
+from delineate.execution import atomic_path
 from delineate.formats.blosc_frames import compressed_frame
 from delineate.formats.case_record import damaged, read_facts, read_locations, write_record
+from delineate.formats.nnunet.case_properties import spatial_properties
 
 SIDE_FOLDER = "delineate"
 PART_FOLDER = ".partial"
@@ -114,6 +116,8 @@ class StoredCase:
         The way back to the image's grid.
     location_labels
         The label values that each key of ``locations`` stands for.
+    previous
+        (z, y, x): what the previous stage of a cascade said; None without a cascade.
     """
 
     case_id: str
@@ -122,6 +126,7 @@ class StoredCase:
     trace: Trace
     location_labels: Mapping[int, tuple[int, ...]]
     record_file: Path
+    previous: StoredArray | None = None
 
     @cached_property
     def locations(self) -> dict[int, NDArray[np.int32]]:
@@ -196,6 +201,49 @@ class PreparedStore:
             return False
         return all(_size(self.folder / name) == size for name, size in record["files"].items())
 
+    def adopt(
+        self,
+        case_id: str,
+        trace: Trace,
+        locations: Mapping[int, NDArray[np.int32]],
+        location_labels: Mapping[int, tuple[int, ...]],
+    ) -> None:
+        """Take a case that nnU-Net prepared: its files stay as they are, what they lack is written beside them.
+
+        Parameters
+        ----------
+        case_id
+            Of files ``{id}.b2nd``, ``{id}_seg.b2nd`` and ``{id}.pkl`` in the folder.
+        trace
+            The way back to the image's grid.
+        locations, location_labels
+            As in :class:`~delineate.case.prepared.Prepared`.
+
+        Raises
+        ------
+        ResourceError
+            If the folder cannot be written or the disk is full.
+        """
+        names = [f"{case_id}{ending}" for ending in ENDINGS if ending != RECORD]
+        facts = self._facts(case_id, trace, location_labels, {name: _size(self.folder / name) for name in names})
+        with atomic_path(self._record_file(case_id)) as temporary:
+            write_record(temporary, facts, locations, trace.prepared_shape)
+
+    def discard(self, case_id: str) -> None:
+        """Remove all files of a case, nnU-Net's among them; nothing happens where there are none."""
+        for ending in reversed(ENDINGS):
+            self._place(f"{case_id}{ending}").unlink(missing_ok=True)
+
+    def modified(self, case_id: str) -> float:
+        """Return when the case was stored, as seconds of the file system's clock; -inf if it is not there."""
+        record = self._record_file(case_id)
+        return record.stat().st_mtime if record.exists() else -math.inf
+
+    def names(self) -> tuple[str, ...]:
+        """Return the ids of all cases with files in the folder, those that nnU-Net prepared among them, sorted."""
+        found = (path.name for path in self.folder.glob("*.b2nd"))
+        return tuple(sorted(name.removesuffix(".b2nd") for name in found if not name.endswith("_seg.b2nd")))
+
     def case_ids(self) -> tuple[str, ...]:
         """Return the ids of all complete cases of the store's settings, sorted."""
         found = (path.name.removesuffix(RECORD) for path in (self.folder / SIDE_FOLDER).glob(f"*{RECORD}"))
@@ -240,14 +288,23 @@ class PreparedStore:
         _write_array(labels_file, labels, self._patch_size, blosc2.Filter.SHUFFLE)
         properties_file.write_bytes(pickle.dumps(_nnunet_properties(prepared)))
         sizes = {name: path.stat().st_size for name, path in parts.items() if path != record_file}
-        facts = {
+        facts = self._facts(case_id, trace, prepared.location_labels, sizes)
+        write_record(record_file, facts, prepared.locations, trace.prepared_shape)
+
+    def _facts(
+        self,
+        case_id: str,
+        trace: Trace,
+        location_labels: Mapping[int, tuple[int, ...]],
+        sizes: Mapping[str, int],
+    ) -> dict[str, Any]:
+        return {
             "case_id": case_id,
             "settings": self._settings,
-            "files": sizes,
+            "files": dict(sizes),
             "trace": trace.to_json(),
-            "location_labels": {str(key): list(values) for key, values in prepared.location_labels.items()},
+            "location_labels": {str(key): list(values) for key, values in location_labels.items()},
         }
-        write_record(record_file, facts, prepared.locations, trace.prepared_shape)
 
 
 def _size(path: Path) -> int:
@@ -327,22 +384,14 @@ def _nnunet_properties(prepared: Prepared) -> dict[str, Any]:
     original = [0.0] * len(trace.transpose)
     for axis, spacing in zip(trace.transpose, trace.spacing_mm, strict=True):
         original[axis] = spacing
-    properties: dict[str, Any] = {
+    return {
+        **spatial_properties(trace.grid),
         "spacing": original,
         "shape_before_cropping": trace.shape,
         "bbox_used_for_cropping": [list(edge) for edge in trace.box],
         "shape_after_cropping_and_before_resampling": trace.cropped_shape,
         "class_locations": _nnunet_locations(prepared),
     }
-    if not trace.is_plane:
-        grid = trace.grid
-        properties["sitk_stuff"] = {
-            "spacing": grid.spacing_mm[::-1],
-            "origin": grid.origin_mm,
-            # SimpleITK: row-major matrix whose columns are the directions of the x, y and z axis
-            "direction": tuple(float(v) for v in np.asarray(grid.direction)[::-1].T.ravel()),
-        }
-    return properties
 
 
 def _nnunet_locations(prepared: Prepared) -> dict[Any, Any]:

@@ -68,9 +68,6 @@ def write_volume(path: Path, image: Image) -> None:
                 f"{path} could not be written ({itk.last_line(error)}). Is the disk full? "
                 "Free some space or choose another folder."
             ) from error
-        for sibling in temporary.parent.iterdir():  # the .raw file of an .mhd header
-            if sibling != temporary:
-                sibling.replace(path.parent / sibling.name)
 
 
 def _grid(geometry: Geometry, shape: tuple[int, ...], path: Path) -> Grid:

@@ -1,6 +1,14 @@
-"""Label arrays as shapes: outlines and components so far. No torch, no files."""
+"""Label arrays as shapes: outlines, components and what is kept of them. No torch, no files."""
 
 from delineate.masks.components import label_components, largest_component, without_small_components
 from delineate.masks.outlines import outlines
+from delineate.masks.postprocessing import PostprocessingStep, postprocess
 
-__all__ = ["label_components", "largest_component", "outlines", "without_small_components"]
+__all__ = [
+    "PostprocessingStep",
+    "label_components",
+    "largest_component",
+    "outlines",
+    "postprocess",
+    "without_small_components",
+]

@@ -1,6 +1,7 @@
 """Numbers about two label arrays, and statistics over cases. No files, no plots, no torch."""
 
 from delineate.metrics.overlap import Overlap, confusion, dice, iou, overlap_of, precision, recall
+from delineate.metrics.postprocessing_choice import PostprocessingChoice, choose_postprocessing
 from delineate.metrics.scores import CaseScores, StructureScores, evaluate_case
 from delineate.metrics.statistics import Interval, Spread, bootstrap_mean, spread
 from delineate.metrics.summary import StructureSummary, Summary, summarise
@@ -16,12 +17,14 @@ __all__ = [
     "CaseScores",
     "Interval",
     "Overlap",
+    "PostprocessingChoice",
     "Spread",
     "StructureScores",
     "StructureSummary",
     "Summary",
     "absolute_volume_error",
     "bootstrap_mean",
+    "choose_postprocessing",
     "confusion",
     "dice",
     "evaluate_case",

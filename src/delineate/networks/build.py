@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from delineate.errors import ModelError, PlanError
-from delineate.networks.initialization import initialize
+from delineate.networks.initialization import HE_SLOPE, TORCH_SLOPE, initialize
+from delineate.networks.mednext import mednext
 from delineate.networks.residual_unet import residual_unet
 from delineate.networks.segmentation_network import SegmentationNetwork
 from delineate.networks.unet import plain_unet
@@ -24,18 +25,24 @@ _BUILDERS: Mapping[NetworkKind, Callable[[Architecture, int, int], SegmentationN
     "plain_unet": plain_unet,
     "residual_unet": residual_unet,
     "vnet": vnet,
+    "mednext": mednext,
 }
 _NAMES: Mapping[NetworkKind, str] = {
     "plain_unet": "Plain U-Net",
     "residual_unet": "Residual-encoder U-Net",
     "vnet": "V-Net",
+    "mednext": "MedNeXt",
 }
+
+
+_UNITS: Mapping[NetworkKind, str] = {"residual_unet": "residual blocks", "mednext": "blocks"}
+"""What encoder stages are counted in, where not in convolutions."""
 
 
 def build_network(
     architecture: Architecture, *, in_channels: int, heads: int, seed: int | torch.Generator
 ) -> SegmentationNetwork:
-    """Return the network of an architecture, on the CPU in float32, with He's first weights.
+    """Return the network of an architecture, on the CPU in float32, with random first weights.
 
     Parameters
     ----------
@@ -55,7 +62,7 @@ def build_network(
     """
     network = _skeleton(architecture, in_channels, heads).to_empty(device="cpu")
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-    initialize(network, generator)
+    initialize(network, generator, TORCH_SLOPE if architecture.kind == "mednext" else HE_SLOPE)
     return network
 
 
@@ -80,7 +87,7 @@ def describe(architecture: Architecture, *, in_channels: int = 1, heads: int = 2
     """
     millions = parameter_count(architecture, in_channels=in_channels, heads=heads) / 1e6
     blocks = "-".join(map(str, architecture.encoder_blocks))
-    unit = "residual blocks" if architecture.kind == "residual_unet" else "convolutions"
+    unit = _UNITS.get(architecture.kind, "convolutions")
     return (
         f"{_NAMES[architecture.kind]}, {architecture.dims}-D, {architecture.stages} stages of "
         f"{'-'.join(map(str, architecture.features))} features with {blocks} {unit}, "
@@ -217,6 +224,9 @@ def _count_faults(architecture: Architecture) -> list[str]:
     for name, count in expected.items():
         if len(value := getattr(architecture, name)) != count:
             faults.append(f"`{name}` needs {count} entries for {stages} stages; got {value}")
+    ratios = architecture.expansion_ratios
+    if len(ratios) != (stages if architecture.kind == "mednext" else 0):
+        faults.append(f"`expansion_ratios` has an entry per stage of a MedNeXt and none otherwise; got {ratios}")
     for name in ("kernel_sizes", "strides"):
         if any(len(entry) != architecture.dims for entry in getattr(architecture, name)):
             faults.append(f"`{name}` needs {architecture.dims} numbers per stage; got {getattr(architecture, name)}")
@@ -232,6 +242,8 @@ def _value_faults(architecture: Architecture) -> list[str]:
     for name in ("features", "encoder_blocks", "decoder_convs"):
         if min(value := getattr(architecture, name)) < 1:
             faults.append(f"`{name}` must be positive; got {value}")
+    if min(architecture.expansion_ratios, default=1) < 1:
+        faults.append(f"`expansion_ratios` must be positive; got {architecture.expansion_ratios}")
     return faults
 
 

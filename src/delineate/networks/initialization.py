@@ -6,6 +6,8 @@ is drawn, and are filled here.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,12 +17,15 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 HE_SLOPE = 0.01
 """Slope for which He's standard deviation is computed (nnU-Net: ``InitWeights_He(1e-2)``)."""
 
+TORCH_SLOPE = math.sqrt(5)
+"""Slope that gives the variance of torch's own first weights, a third over the fan-in; for networks published so."""
+
 PRELU_SLOPE = 0.25
 """First slope of a PReLU (He et al., 2015)."""
 
 
 @torch.no_grad()
-def initialize(network: nn.Module, generator: torch.Generator) -> None:
+def initialize(network: nn.Module, generator: torch.Generator, slope: float = HE_SLOPE) -> None:
     """Fill every parameter of ``network`` in place, in the order of its modules.
 
     Convolutions get He's normal distribution and zero biases, normalisations scale 1 and shift 0. A module that has
@@ -32,21 +37,23 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
         Any module of this room; its parameters lie on the generator's device.
     generator
         The only source of randomness: the same state gives the same weights.
+    slope
+        Of the leaky ReLU that He's standard deviation is meant for.
 
     References
     ----------
     He et al. 2015, arXiv 1502.01852.
     """
     for module in network.modules():
-        _fill(module, generator)
+        _fill(module, generator, slope)
     for module in network.modules():
         if callable(zero_residual := getattr(module, "zero_residual", None)):
             zero_residual()
 
 
-def _fill(module: nn.Module, generator: torch.Generator) -> None:
+def _fill(module: nn.Module, generator: torch.Generator, slope: float) -> None:
     if isinstance(module, _ConvNd):
-        nn.init.kaiming_normal_(module.weight, a=HE_SLOPE, generator=generator)
+        nn.init.kaiming_normal_(module.weight, a=slope, generator=generator)
         if module.bias is not None:
             module.bias.zero_()
     elif isinstance(module, _BatchNorm | _InstanceNorm):

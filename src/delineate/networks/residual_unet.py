@@ -21,7 +21,7 @@ from delineate.networks.blocks import (
     average_pool,
     ones,
 )
-from delineate.networks.segmentation_network import SegmentationNetwork, stage_outputs
+from delineate.networks.segmentation_network import EncoderDecoder, SegmentationNetwork, stage_outputs
 from delineate.networks.unet import unet_decoder
 from delineate.planning.plan import Architecture
 
@@ -92,4 +92,4 @@ class ResidualEncoder(nn.Module):
 
 def residual_unet(architecture: Architecture, in_channels: int, heads: int) -> SegmentationNetwork:
     """Return the residual-encoder U-Net of that architecture, its weights not yet filled."""
-    return SegmentationNetwork(ResidualEncoder(architecture, in_channels), unet_decoder(architecture, heads))
+    return EncoderDecoder(ResidualEncoder(architecture, in_channels), unet_decoder(architecture, heads))

@@ -1,7 +1,8 @@
-"""An encoder and a decoder: what every network of the engine looks like from outside."""
+"""What every network of the engine looks like from outside; most are an encoder and a decoder."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -42,8 +43,32 @@ class Decoder(nn.Module):
         return logits
 
 
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(nn.Module, ABC):
     """Image patches in, one logit per head and voxel out.
+
+    Attributes
+    ----------
+    deep_supervision
+        Off (at first): the network returns logits (B, heads, *patch). On: it returns a list of logits, full
+        resolution first, down to the coarsest stage that has logits. The weights are the same either way.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep_supervision = False
+
+    @abstractmethod
+    def stage_logits(self, x: torch.Tensor, *, every_stage: bool) -> list[torch.Tensor]:
+        """Return the logits (B, heads, *spatial) of every stage, coarsest first, or a list of only the finest."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Return the logits of ``x`` (B, C, *patch); see ``deep_supervision``."""
+        logits = self.stage_logits(x, every_stage=self.deep_supervision)
+        return logits[::-1] if self.deep_supervision else logits[-1]
+
+
+class EncoderDecoder(SegmentationNetwork):
+    """A network of two parts; logits come from every stage but the bottleneck.
 
     Parameters
     ----------
@@ -51,24 +76,17 @@ class SegmentationNetwork(nn.Module):
         (B, C, *patch) -> features of every stage, full resolution first.
     decoder
         Features of every stage -> logits of every decoder stage, coarsest first, or only of the finest.
-
-    Attributes
-    ----------
-    deep_supervision
-        Off (at first): the network returns logits (B, heads, *patch). On: it returns a list of logits, full
-        resolution first, down to the stage above the bottleneck. The weights are the same either way.
     """
 
     def __init__(self, encoder: nn.Module, decoder: Decoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.deep_supervision = False
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Return the logits of ``x`` (B, C, *patch); see ``deep_supervision``."""
-        logits: list[torch.Tensor] = self.decoder(self.encoder(x), every_stage=self.deep_supervision)
-        return logits[::-1] if self.deep_supervision else logits[-1]
+    def stage_logits(self, x: torch.Tensor, *, every_stage: bool) -> list[torch.Tensor]:
+        """Return the logits (B, heads, *spatial) of every decoder stage, coarsest first, or of only the finest."""
+        logits: list[torch.Tensor] = self.decoder(self.encoder(x), every_stage=every_stage)
+        return logits
 
 
 def stage_outputs(stages: nn.Sequential, x: torch.Tensor) -> list[torch.Tensor]:

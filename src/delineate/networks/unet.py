@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from delineate.networks.blocks import ConvStack, head, upsampling
-from delineate.networks.segmentation_network import Decoder, SegmentationNetwork, stage_outputs
+from delineate.networks.segmentation_network import Decoder, EncoderDecoder, SegmentationNetwork, stage_outputs
 from delineate.planning.plan import Architecture
 
 
@@ -48,4 +48,4 @@ def unet_decoder(architecture: Architecture, heads: int) -> Decoder:
 
 def plain_unet(architecture: Architecture, in_channels: int, heads: int) -> SegmentationNetwork:
     """Return the plain U-Net of that architecture, its weights not yet filled."""
-    return SegmentationNetwork(PlainEncoder(architecture, in_channels), unet_decoder(architecture, heads))
+    return EncoderDecoder(PlainEncoder(architecture, in_channels), unet_decoder(architecture, heads))

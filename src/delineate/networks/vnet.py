@@ -30,7 +30,7 @@ from delineate.networks.blocks import (
     normalized,
     upsampling,
 )
-from delineate.networks.segmentation_network import Decoder, SegmentationNetwork, stage_outputs
+from delineate.networks.segmentation_network import Decoder, EncoderDecoder, SegmentationNetwork, stage_outputs
 from delineate.planning.plan import Architecture
 
 
@@ -144,4 +144,4 @@ def vnet(
     """Return the V-Net of that architecture, its weights not yet filled."""
     options = options or VNetOptions()
     encoder = VNetEncoder(architecture, in_channels, options)
-    return SegmentationNetwork(encoder, vnet_decoder(architecture, heads, options))
+    return EncoderDecoder(encoder, vnet_decoder(architecture, heads, options))

@@ -54,6 +54,7 @@ class _Search:
     budget_seconds: float
     machine: Machine
     model: BudgetModel
+    fixed_network: bool = False
 
     @property
     def memory_limit(self) -> float:
@@ -87,6 +88,7 @@ def decide(
     *,
     model: BudgetModel | None = None,
     clock: Callable[[], float] = time.monotonic,
+    fixed_network: bool = False,
 ) -> tuple[Configuration, Recipe]:
     """Choose what to train, and how, so that training ends within the budget with the best expected result.
 
@@ -107,6 +109,8 @@ def decide(
         Constants of the search; None: the built-in ones.
     clock
         Seconds; only differences count.
+    fixed_network
+        Train a configuration of the plan as it stands, because its network is given; only the time is fitted.
 
     Returns
     -------
@@ -131,6 +135,7 @@ def decide(
         budget_seconds=budget_seconds,
         machine=machine,
         model=model or BudgetModel(),
+        fixed_network=fixed_network,
     )
     _check_budget(budget_seconds, search.model)
     started = clock()
@@ -156,6 +161,8 @@ def standard_configuration(plan: Plan) -> Configuration:
 def _explore(search: _Search, measure: Measure, clock: Callable[[], float]) -> list[Trial]:
     """Measure the most promising candidates in turn, until the most promising one is measured or time is up."""
     fitting = candidates(search.plan, search.fingerprint, search.machine, search.model)
+    if search.fixed_network:
+        fitting = [c for c in fitting if c.configuration in search.plan.configurations]
     fitting = [c for c in fitting if c.forecast_bytes <= search.memory_limit]
     trials: list[Trial] = []
     started = clock()
@@ -286,8 +293,10 @@ def _reasons_of_time(
 def _reasons_of_choice(search: _Search, chosen: Candidate, cost: StepCost, recipe: Recipe) -> list[str]:
     configuration = chosen.configuration
     passes = _passes(search, configuration, recipe)
+    given = "its network is given and only the time was to be fitted"
+    why = given if search.fixed_network else "it promises the best result in the steps that fit"
     return [
-        f"Chosen: {describe(configuration, recipe)}, because it promises the best result in the steps that fit.",
+        f"Chosen: {describe(configuration, recipe)}, because {why}.",
         f"{recipe.iterations} steps of {recipe.batch_size} patches at {cost.seconds:.3g} s are "
         f"{passes:.{0 if passes >= 10 else 1}f} passes over the {search.fingerprint.cases} cases.",
         f"The patch covers {100 * chosen.sight.context:.0f} % of the edge lengths that matter.",

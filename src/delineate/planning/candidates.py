@@ -15,6 +15,7 @@ from delineate.planning.plan import Architecture, Configuration, Plan
 from delineate.planning.quality import BudgetModel, Sight
 from delineate.planning.recipe import Precision, Recipe
 from delineate.planning.rules.cost import parameter_count, step_operations
+from delineate.planning.rules.mednext import mednext_architecture
 from delineate.planning.rules.memory import feature_map_voxels
 from delineate.planning.rules.spacing import ANISOTROPY_THRESHOLD, resampled_shapes
 from delineate.planning.rules.topology import Pooling, architecture, features_per_stage, pooling
@@ -105,7 +106,8 @@ def _bases(plan: Plan) -> list[Configuration]:
     named = {c.name: c for c in plan.configurations}
     volumes = [named[name] for name in ("3d_fullres", "3d_lowres") if name in named]
     planes = [named["2d"]] if "2d" in named and (not volumes or _is_thin(volumes[0])) else []
-    return [*volumes, *planes] or [c for c in plan.configurations if c.previous_stage is None]
+    alone = [c for c in plan.configurations if c.previous_stage is None]
+    return [*volumes, *planes] or alone or list(plan.configurations)
 
 
 def _is_thin(volume: Configuration) -> bool:
@@ -154,6 +156,12 @@ def _patches(base: Configuration, shapes: NDArray[np.int64]) -> Iterator[tuple[i
 
 def _networks(base: Configuration, found: Pooling, width: int) -> Iterator[Architecture]:
     kind, stages = base.architecture.kind, len(found.strides)
+    if kind == "mednext":
+        own = base.architecture
+        kernel = max(k for sizes in own.kernel_sizes for k in sizes)
+        blocks, ratios = own.encoder_blocks, own.expansion_ratios
+        yield mednext_architecture(found, width=width, blocks=blocks, ratios=ratios, kernel=kernel)
+        return
     features = features_per_stage(stages, width, FEATURE_CAP_FACTOR * width)
     if kind == "residual_unet":
         for blocks in RESIDUAL_BLOCKS:

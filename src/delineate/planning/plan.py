@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from delineate.case.labels import LabelScheme
 from delineate.errors import PlanError
 
-NetworkKind = Literal["plain_unet", "residual_unet", "vnet"]
+NetworkKind = Literal["plain_unet", "residual_unet", "vnet", "mednext"]
 Normalization = Literal["ct", "zscore", "rescale_to_0_1", "rgb_to_0_1", "none"]
 
 
@@ -42,9 +43,11 @@ class Architecture:
     kernel_sizes: tuple[tuple[int, ...], ...]
     strides: tuple[tuple[int, ...], ...]
     encoder_blocks: tuple[int, ...]
-    """Convolutions (plain) or residual blocks (residual) per encoder stage."""
+    """Convolutions (plain) or blocks (residual, MedNeXt) per encoder stage."""
     decoder_convs: tuple[int, ...]
-    """Convolutions per decoder stage; one entry fewer than stages."""
+    """Convolutions (MedNeXt: blocks) per decoder stage, coarsest first; one entry fewer than stages."""
+    expansion_ratios: tuple[int, ...] = ()
+    """MedNeXt only: how many times wider a block is inside; one per stage, the same on the way down and up."""
 
     @property
     def stages(self) -> int:
@@ -87,6 +90,11 @@ class Configuration:
     def dims(self) -> int:
         """2 or 3."""
         return len(self.patch_size)
+
+    def input_channels(self, scheme: LabelScheme) -> int:
+        """Return what the network takes: image channels and, in a cascade, one per label of the stage before it."""
+        stage = len(scheme.values) if self.previous_stage is not None else 0
+        return len(self.normalization) + stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from delineate.planning.plan import Architecture, Configuration, Plan
 from delineate.planning.presets import BASE_FEATURES, DEFAULT, MAX_FEATURES, REFERENCE_BATCH, Preset
 from delineate.planning.rules.batch import batch_size
 from delineate.planning.rules.lowres import coarser, covers_too_little, too_similar
+from delineate.planning.rules.mednext import mednext_architecture
 from delineate.planning.rules.memory import feature_map_voxels
 from delineate.planning.rules.normalization import masks_for_normalization, normalization_of
 from delineate.planning.rules.patch import fit_patch
@@ -187,9 +188,10 @@ def _configuration(
     """Plan patch, network and batch for one spacing (mm) and median size (voxels), 2 or 3 axes."""
     preset, dims = scene.preset, len(spacing_mm)
     reference, batch = preset.reference(dims), REFERENCE_BATCH[dims]
+    judged = DEFAULT if preset.kind == "mednext" else preset  # a MedNeXt gets the U-Net's patch and batch
 
     def estimate(found: Pooling) -> int:
-        return feature_map_voxels(_network(preset, found), found.patch_size, scene.facts.label_count)
+        return feature_map_voxels(_network(judged, found), found.patch_size, scene.facts.label_count)
 
     def too_large(found: Pooling) -> bool:
         return (estimate(found) / batch * 2 if preset.shrinks_by_batch else estimate(found)) > reference
@@ -219,6 +221,9 @@ def _configuration(
 
 def _network(preset: Preset, found: Pooling) -> Architecture:
     dims, stages = len(found.divisor), len(found.strides)
+    if preset.kind == "mednext":
+        blocks, ratios = preset.encoder_blocks, preset.expansion_ratios
+        return mednext_architecture(found, width=BASE_FEATURES, blocks=blocks, ratios=ratios, kernel=preset.kernel)
     return architecture(
         preset.kind,
         found,

@@ -39,12 +39,16 @@ class Preset:
     dataset_share: float
     """Largest share of the dataset in one batch."""
     encoder_blocks: tuple[int, ...]
-    """Convolutions (plain) or residual blocks per encoder stage, as many as could ever be needed."""
+    """Convolutions (plain) or blocks per encoder stage, as many as could ever be needed."""
     decoder_convs: tuple[int, ...]
     shares_default_data: bool
     """2d and 3d_fullres use the prepared data of the default preset."""
     shrinks_by_batch: bool
     """The patch shrinks until a batch of 2 fits (default planner); else until the reference batch's estimate fits."""
+    expansion_ratios: tuple[int, ...] = ()
+    """MedNeXt only: expansion per stage, as many as the publication has."""
+    kernel: int = 3
+    """MedNeXt only: edge of the depthwise kernels."""
 
     def reference(self, dims: int) -> float:
         """Return the feature-map values that fit the memory target, for 2 or 3 axes."""
@@ -92,5 +96,42 @@ RESENC_M = _residual("M", 680_000_000, 135_000_000, 8)
 RESENC_L = _residual("L", 2_100_000_000, 380_000_000, 24)
 RESENC_XL = _residual("XL", 3_600_000_000, 560_000_000, 40)
 
-PRESETS: dict[str, Preset] = {"default": DEFAULT, "resenc-m": RESENC_M, "resenc-l": RESENC_L, "resenc-xl": RESENC_XL}
+
+_MEDNEXT_SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "S": ((2, 2, 2, 2, 2), (2, 2, 2, 2, 2)),
+    "B": ((2, 2, 2, 2, 2), (2, 3, 4, 4, 4)),
+    "M": ((3, 4, 4, 4, 4), (2, 3, 4, 4, 4)),
+    "L": ((3, 4, 8, 8, 8), (3, 4, 8, 8, 8)),
+}
+"""Blocks and expansion ratios per stage of the published sizes (Roy et al. 2023, arXiv 2303.09975, table 1)."""
+
+
+def _mednext(size: str, kernel: int) -> Preset:
+    """Return nnU-Net's default planner with a MedNeXt in place of the U-Net: same spacing, patch, batch and data.
+
+    The publication resamples everything to 1 mm and cuts patches of 128 voxels; nnU-Net's rules are kept here, so that
+    the two networks can be compared on the same prepared data. Memory is therefore judged by the U-Net's needs.
+    """
+    blocks, ratios = _MEDNEXT_SIZES[size]
+    return replace(
+        DEFAULT,
+        planner_name=f"MedNeXtPlanner{size}{kernel}",
+        plans_name=f"MedNeXt{size}{kernel}Plans",
+        kind="mednext",
+        encoder_blocks=blocks,
+        decoder_convs=(),
+        shares_default_data=True,
+        expansion_ratios=ratios,
+        kernel=kernel,
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "default": DEFAULT,
+    "resenc-m": RESENC_M,
+    "resenc-l": RESENC_L,
+    "resenc-xl": RESENC_XL,
+    **{f"mednext-{size.lower()}": _mednext(size, 3) for size in _MEDNEXT_SIZES},
+    **{f"mednext-{size.lower()}-k5": _mednext(size, 5) for size in _MEDNEXT_SIZES},
+}
 """The presets by the name that users type."""

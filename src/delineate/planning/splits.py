@@ -16,6 +16,9 @@ FOLDS = 5
 SPLIT_SEED = 12345
 """Seed of the shuffle (nnU-Net ``generate_crossval_split``)."""
 
+TRAINING_SHARE = 0.8
+"""Part of the cases that trains in a fold beyond the splits file (nnU-Net)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
@@ -82,6 +85,27 @@ def every_case(case_ids: Sequence[str]) -> Split:
     """
     ids = tuple(sorted(case_ids))
     return Split(train=ids, validation=ids)
+
+
+def random_split(case_ids: Sequence[str], fold: int) -> Split:
+    """Return nnU-Net's split for a fold that the splits file does not have: four fifths train, drawn with its number.
+
+    Raises
+    ------
+    PlanError
+        If there are too few cases.
+
+    References
+    ----------
+    nnU-Net 2.8.1, ``nnUNetTrainer.do_split``.
+    """
+    ids = sorted(case_ids)
+    generator = np.random.RandomState(SPLIT_SEED + fold)  # the legacy stream is nnU-Net's
+    drawn = generator.choice(len(ids), int(len(ids) * TRAINING_SHARE), replace=False)
+    kept = set(drawn.tolist())
+    return Split(
+        train=tuple(ids[i] for i in drawn), validation=tuple(name for i, name in enumerate(ids) if i not in kept)
+    )
 
 
 def choose_split(splits: Sequence[Split], fold: int | Literal["all"], case_ids: Sequence[str]) -> Split:

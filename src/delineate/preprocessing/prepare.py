@@ -80,7 +80,7 @@ def prepare(
     array = lift(image.array, image.grid).astype(np.float32, copy=False).transpose(0, *(axis + 1 for axis in axes))
     drawn = None if labels is None else lift(labels.array, labels.grid).transpose(axes)
     cropped, kept, box = crop_to_body(array, drawn)
-    trace = _trace(image.grid, configuration, axes, array.shape[1:], box)
+    trace = trace_of(image.grid, configuration, axes, array.shape[1:], box)
     separate = find_separate_axis(trace.spacing_mm, trace.prepared_spacing_mm)
     normalized = _normalized(cropped, kept, plan, configuration, case_id)
     resampled = resample(normalized, trace.prepared_shape, IMAGE_ORDER, separate_axis=separate)
@@ -126,13 +126,28 @@ def _of(case_id: str) -> str:
     return f"of case {case_id} " if case_id else ""
 
 
-def _trace(
+def trace_of(
     grid: Grid,
     configuration: Configuration,
     axes: tuple[int, ...],
     shape: tuple[int, ...],
     box: tuple[tuple[int, int], ...],
 ) -> Trace:
+    """Return the way back from a prepared case.
+
+    Parameters
+    ----------
+    grid
+        The image's own.
+    configuration
+        Says the spacing after resampling.
+    axes
+        ``transpose_forward`` of the plan.
+    shape
+        Shape of the transposed image before cropping, slice axis included.
+    box
+        What the crop kept, half-open (start, stop) per transposed axis.
+    """
     original = volume_spacing(grid)
     spacing = tuple(original[axis] for axis in axes)
     target = configuration.spacing_mm

@@ -35,6 +35,13 @@ def turn_image(image: Image, turning: Reorientation) -> Image:
     return Image(array=turning.apply(image.array), grid=turning.apply_to_grid(image.grid))
 
 
+def turn_labels(labels: LabelMap, turning: Reorientation) -> LabelMap:
+    """Return the turned label map, a view, on its turned grid."""
+    if turning == UNTURNED:
+        return labels
+    return LabelMap(array=turning.apply(labels.array), grid=turning.apply_to_grid(labels.grid), scheme=labels.scheme)
+
+
 def turn_labels_back(labels: LabelMap, turning: Reorientation, grid: Grid) -> LabelMap:
     """Return labels of the turned image on the grid of the image as it was."""
     if turning == UNTURNED:

@@ -9,7 +9,12 @@ from delineate.planning.plan import Configuration, Normalization, Plan
 from delineate.planning.recipe import Recipe
 from delineate.reports.report_data import Fact
 
-_NETWORKS = {"plain_unet": "a U-Net", "residual_unet": "a U-Net with residual blocks in its encoder", "vnet": "a V-Net"}
+_NETWORKS = {
+    "plain_unet": "a U-Net",
+    "residual_unet": "a U-Net with residual blocks in its encoder",
+    "vnet": "a V-Net",
+    "mednext": "a MedNeXt",
+}
 
 _NORMALIZATIONS: dict[Normalization, str] = {
     "ct": "clipped to the range of the structures in the training set and scaled (CT)",

@@ -25,6 +25,8 @@ class Batch:
     images: Tensor
     labels: Tensor
     case_ids: tuple[str, ...]
+    previous: Tensor | None = None
+    """(B, *patch) int16, in a cascade: what the previous stage said, before it becomes channels of the images."""
 
 
 def to_device(patches: Patches, device: torch.device) -> Batch:
@@ -33,6 +35,7 @@ def to_device(patches: Patches, device: torch.device) -> Batch:
         images=torch.from_numpy(patches.images).to(device),
         labels=torch.from_numpy(patches.labels).to(device),
         case_ids=patches.case_ids,
+        previous=None if patches.previous is None else torch.from_numpy(patches.previous).to(device),
     )
 
 

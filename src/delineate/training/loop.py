@@ -172,7 +172,13 @@ def _check_cases(cases: TrainingCases, assignment: Assignment) -> None:
     if assignment.recipe.iterations < 1:
         raise PlanError(f"A recipe needs at least one iteration; got {assignment.recipe.iterations}.")
     first, expected = cases.training[0], len(assignment.configuration.normalization)
-    found = cases.open(first).array.shape[0]
+    case = cases.open(first)
+    if (case.previous is None) != (assignment.configuration.previous_stage is None):
+        raise PlanError(
+            f"Configuration {assignment.configuration.name} must get the label maps of a previous stage exactly if it "
+            f"is a cascade; its previous stage is {assignment.configuration.previous_stage}."
+        )
+    found = case.array.shape[0]
     if found != expected:
         raise PlanError(
             f"Configuration {assignment.configuration.name} has {expected} channels; "

@@ -52,6 +52,10 @@ class PreparedCase(Protocol):
     def locations(self) -> Mapping[int, NDArray[Any]]:
         """Per structure a sample (n, 3) of its voxels, (z, y, x); see :class:`~delineate.case.prepared.Prepared`."""
 
+    @property
+    def previous(self) -> Sliceable | None:
+        """(z, y, x) integer: what the previous stage of a cascade said; None without a cascade."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingCases:
@@ -90,6 +94,8 @@ class Patches:
     """(B, c, *drawn), 0 beyond the image."""
     labels: NDArray[np.int16]
     """(B, *drawn), -1 beyond the image."""
+    previous: NDArray[np.int16] | None = None
+    """(B, *drawn), what the previous stage of a cascade said, -1 beyond the image."""
     case_ids: tuple[str, ...]
 
 
@@ -123,9 +129,13 @@ class PatchSampler:
         rng = np.random.default_rng([self.sampling.seed, self.sampling.stream, step])
         case_ids = [self._case_id(step, position, rng) for position in range(self.sampling.batch_size)]
         drawn = [self._patch(case_id, position, rng) for position, case_id in enumerate(case_ids)]
+        previous = [stage for *_, stage in drawn if stage is not None]
+        if previous and len(previous) < len(drawn):
+            raise DatasetError(f"Some of the cases {', '.join(case_ids)} have a previous stage and some have none.")
         return Patches(
-            images=np.stack([image for image, _ in drawn]),
-            labels=np.stack([labels for _, labels in drawn]),
+            images=np.stack([image for image, *_ in drawn]),
+            labels=np.stack([labels for _, labels, _ in drawn]),
+            previous=np.stack(previous) if previous else None,
             case_ids=tuple(case_ids),
         )
 
@@ -138,21 +148,23 @@ class PatchSampler:
 
     def _patch(
         self, case_id: str, position: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.int16] | None]:
         case = self._cache.get(case_id)
         centre = self._centre(case, position, rng)
-        array, labels = case.array, case.labels
+        array, labels, previous = case.array, case.labels, case.previous
         if labels is None:
             raise DatasetError(f"Case {case_id} has no labels; training and validation need them.")
         if len(self.sampling.patch_size) == 2:
             plane = int(rng.integers(array.shape[1])) if centre is None else int(centre[0])
             array, labels = array[:, plane], labels[plane]
+            previous = None if previous is None else previous[plane]
             centre = None if centre is None else centre[1:]
         patch, drawn = self.sampling.patch_size, self.sampling.drawn_size or self.sampling.patch_size
         corner = _lower_corner(labels.shape, patch, centre, rng)
         lower = [low - (have // 2 - want // 2) for low, have, want in zip(corner, drawn, patch, strict=True)]
+        stage = None if previous is None else _cut(previous, lower, drawn, fill=OUTSIDE_LABEL, dtype=np.int16)
         image = _cut(array, lower, drawn, fill=0, dtype=np.float32)
-        return image, _cut(labels, lower, drawn, fill=OUTSIDE_LABEL, dtype=np.int16)
+        return image, _cut(labels, lower, drawn, fill=OUTSIDE_LABEL, dtype=np.int16), stage
 
     def _centre(self, case: PreparedCase, position: int, rng: np.random.Generator) -> NDArray[Any] | None:
         """Return the voxel (z, y, x) on which this patch is centred, or None for a random place."""
@@ -207,7 +219,8 @@ class CaseCache:
 
     def _admit(self, case_id: str) -> PreparedCase:
         case = self._open(case_id)
-        size = math.prod(case.array.shape) * 4 + math.prod(case.array.shape[1:]) * 2
+        maps = 1 if case.previous is None else 2
+        size = math.prod(case.array.shape) * 4 + math.prod(case.array.shape[1:]) * 2 * maps
         if self.resident_bytes + size <= self._limit:
             self.resident_bytes += size
             self._resident[case_id] = _in_memory(case)
@@ -223,6 +236,7 @@ class _ResidentCase:
     array: NDArray[np.float32]
     labels: NDArray[np.int16] | None
     locations: Mapping[int, NDArray[Any]]
+    previous: NDArray[np.int16] | None
 
 
 def _in_memory(case: PreparedCase) -> _ResidentCase:
@@ -230,6 +244,7 @@ def _in_memory(case: PreparedCase) -> _ResidentCase:
         array=np.ascontiguousarray(case.array[:], dtype=np.float32),
         labels=None if case.labels is None else np.ascontiguousarray(case.labels[:], dtype=np.int16),
         locations=dict(case.locations),
+        previous=None if case.previous is None else np.ascontiguousarray(case.previous[:], dtype=np.int16),
     )
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from delineate.execution.progress import Cancellation, Progress, Silent
-from delineate.training.augment import AugmentationPolicy, augment, blank_outside, policy_for
+from delineate.training.augment import AugmentationPolicy, augment_together, blank_outside, disturb, one_hot, policy_for
 from delineate.training.batches import Batch, step_generator, to_device
 from delineate.training.history import History
 from delineate.training.losses import SegmentationLoss
@@ -102,10 +103,19 @@ class Session:
         recipe = self.assignment.recipe
         batch = to_device(self.sampler.draw(step), self.device)
         generator = step_generator(recipe.seed, step)
+        maps = (batch.labels,) if batch.previous is None else (batch.labels, batch.previous)
         with torch.no_grad():
-            images, labels = augment(batch.images, batch.labels, self.policy, generator, recipe.patch_size)
+            images, (labels, *stage) = augment_together(batch.images, maps, self.policy, generator, recipe.patch_size)
             images = blank_outside(images, labels, self.masked_channels)
+            if stage:
+                images = torch.cat([images, self._stage_channels(stage[0], generator)], 1)
         return Batch(images=place_images(images, recipe, self.device), labels=labels, case_ids=batch.case_ids)
+
+    def _stage_channels(self, previous: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the previous stage's label map (B, *patch) as channels, with random faults if the policy has them."""
+        channels = one_hot(previous, self.assignment.scheme.values)
+        policy = self.policy.previous_stage
+        return channels if policy is None else disturb(channels, policy, generator)
 
 
 def open_session(

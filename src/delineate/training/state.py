@@ -34,10 +34,13 @@ class Assignment:
     def identity(self, cases: TrainingCases) -> str:
         """Return, as JSON, all that must be equal for a checkpoint to be continued; reasons are free to differ."""
         recipe = {name: value for name, value in asdict(self.recipe).items() if name != "reasons"}
+        configuration = asdict(self.configuration)
+        if not self.configuration.architecture.expansion_ratios:  # as it was before there were any
+            del configuration["architecture"]["expansion_ratios"]
         return json.dumps(
             {
                 "recipe": recipe,
-                "configuration": asdict(self.configuration),
+                "configuration": configuration,
                 "scheme": asdict(self.scheme),
                 "cases": {"training": cases.training, "validation": cases.validation},
             }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from delineate.case.labels import LabelScheme
 from delineate.planning.recipe import Recipe
+from delineate.training.augment import one_hot
 from delineate.training.batches import to_device
 from delineate.training.losses import pseudo_counts
 from delineate.training.precision import forward, place_images
@@ -43,7 +44,10 @@ class Validation:
     def _counts(self, network: nn.Module, index: int) -> Tensor:
         """Return true positives, false positives, false negatives (structure, 3) of one batch."""
         batch = to_device(self.sampler.draw(index), self.device)
-        logits = forward(network, place_images(batch.images, self.recipe, self.device), self.recipe.precision)
+        images = batch.images
+        if batch.previous is not None:
+            images = torch.cat([images, one_hot(batch.previous, self.scheme.values)], 1)
+        logits = forward(network, place_images(images, self.recipe, self.device), self.recipe.precision)
         finest = logits if isinstance(logits, Tensor) else logits[0]
         return pseudo_counts(finest, batch.labels, regions=head_regions(self.scheme), ignore=self.scheme.ignore)
 

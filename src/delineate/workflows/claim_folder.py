@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from delineate.errors import UsageError
 from delineate.execution import write_text
@@ -11,9 +14,12 @@ from delineate.planning.presets import Preset
 from delineate.workflows.run_folder import RunFolder
 
 
-def claim_folder(folder: RunFolder, dataset: Dataset, preset: Preset, budget_seconds: float | None) -> None:
+def claim_folder(
+    folder: RunFolder, dataset: Dataset, preset: Preset, budget_seconds: float | None, origin: str | None = None
+) -> None:
     """Write down what the folder is for, or check that it is for the same.
 
+    ``origin`` names the model or the plan of another dataset that the run starts from.
     The budget counts only once something was decided with it, so that a budget that was too short can be corrected.
 
     Raises
@@ -26,14 +32,23 @@ def claim_folder(folder: RunFolder, dataset: Dataset, preset: Preset, budget_sec
         "preset": preset.plans_name,
         "repairs": sorted(dataset.repairs),
         "budget_seconds": budget_seconds,
+        "origin": origin,
     }
-    if folder.settings.exists():
-        found = json.loads(folder.settings.read_text(encoding="utf-8"))
-        fixed = wanted if folder.recipe.exists() else {key: wanted[key] for key in wanted if key != "budget_seconds"}
-        different = [f"{key} {found.get(key)} (now {value})" for key, value in fixed.items() if found.get(key) != value]
-        if different:
-            raise UsageError(
-                f"{folder.root} holds a run with other settings: {'; '.join(different)}. Choose another --out, repeat "
-                "the earlier settings to go on, or train a finished run longer with `delineate train --extend`."
-            )
+    shared = {key: wanted[key] for key in wanted if key != "budget_seconds"}
+    for path in (folder.shared_settings, RunFolder(root=folder.root).settings):
+        _require_equal(folder, path, shared)
+    _require_equal(folder, folder.settings, wanted if folder.recipe.exists() else shared)
+    write_text(folder.shared_settings, json.dumps(shared, indent=2))
     write_text(folder.settings, json.dumps(wanted, indent=2))
+
+
+def _require_equal(folder: RunFolder, path: Path, wanted: Mapping[str, Any]) -> None:
+    if not path.exists():
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    different = [f"{key} {found.get(key)} (now {value})" for key, value in wanted.items() if found.get(key) != value]
+    if different:
+        raise UsageError(
+            f"{folder.root} holds a run with other settings: {'; '.join(different)}. Choose another --out, repeat "
+            "the earlier settings to go on, or train a finished run longer with `delineate train --extend`."
+        )

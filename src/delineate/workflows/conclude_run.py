@@ -16,10 +16,10 @@ from delineate.reports import Fact, FailedCase, Fold
 from delineate.training.history import read_history
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import EVERY_CASE
+from delineate.workflows.predict_validation import predict_validation
 from delineate.workflows.score_cases import (
     Scored,
     keep_only_predictions_of,
-    predict_prepared,
     prediction_path,
     score_cases,
 )
@@ -89,9 +89,7 @@ def _validate(run: TrainingRun, model: Model, progress: Progress, cancellation: 
     scores: list[CaseScores] = []
     failed: list[FailedCase] = []
     for fold in model.package.weights:
-        held_out, target = run.split(fold).validation, run.folder.validation(fold)
-        keep_only_predictions_of(model, target)
-        predict_prepared(model.only(fold), run.store, dataset, held_out, target, **watched)
+        held_out, target = run.split(fold).validation, predict_validation(run, model, fold, **watched)
         prediction_of = partial(_prediction_in, target, dataset)
         result = score_cases([cases[i] for i in held_out], dataset, prediction_of, target, **watched)
         scores.extend(result.scores)

@@ -72,6 +72,8 @@ class ExportSettings:
 
     dataset_id: int | None = None
     """Number for the name of the data set; None: its own, or :data:`FREE_NUMBER` if it has none."""
+    trainer: str | None = None
+    """A trainer that nnU-Net has; None: its standard one, or the one without mirroring."""
     records: Mapping[str, TrainingRecord] = field(default_factory=dict)
     """By fold; what is missing is written as not recorded."""
 
@@ -282,7 +284,7 @@ def export_for_nnunet(package: ModelPackage, results: Path, settings: ExportSett
                 name=name,
             ),
             fingerprint=package.fingerprint or _fingerprint_of(plan),
-            trainer_name=TRAINER if package.mirror_axes else TRAINER_WITHOUT_MIRRORING,
+            trainer_name=settings.trainer or (TRAINER if package.mirror_axes else TRAINER_WITHOUT_MIRRORING),
             mirror_axes=package.mirror_axes,
             folds={fold: _written_fold(package, fold, settings.records.get(fold)) for fold in package.weights},
             notes={"written_by": f"delineate {__version__}", "model": package.identity, "software": package.software},

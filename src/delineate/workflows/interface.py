@@ -22,6 +22,7 @@ from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.decide_training import decide_training
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import plan_dataset
+from delineate.workflows.planning_rule import planning_rule
 from delineate.workflows.run_folder import RunFolder
 from delineate.workflows.train_model import train_model
 from delineate.workflows.training_run import TrainingRun
@@ -50,14 +51,16 @@ def open_dataset(folder: Path | str, *, repairs: Sequence[str] = (), verify: boo
     return verified(dataset, verify_dataset(dataset)) if verify else dataset
 
 
-def plan(
+def plan(  # noqa: PLR0913 - the door of the library: one keyword per choice of the command line
     dataset: Dataset,
     *,
     out: Path | str | None = None,
     budget: str | float | None = None,
     device: str = AUTO,
+    configuration: str | None = None,
     memory_bytes: int | None = None,
     preset: Preset = DEFAULT,
+    start_model: Path | str | None = None,
     progress: Progress | None = None,
 ) -> TrainingRun:
     """Measure the dataset and the machine, and decide what to train and how.
@@ -72,10 +75,14 @@ def plan(
         Time for training: seconds, or text such as ``"20min"``; None or ``"standard"``: nnU-Net's own schedule.
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    configuration
+        Name of the plan's configuration to train, such as ``"3d_lowres"``; None: the planner chooses.
     memory_bytes
         Memory that training may use; None: what is free.
     preset
-        nnU-Net's default planner, or one of its residual-encoder presets.
+        nnU-Net's default planner, one of its residual-encoder presets, or a MedNeXt.
+    start_model
+        A trained model to start from (fine-tuning): a package, a run, or a model of nnU-Net; the network is its.
     progress
         Where to tell how far it is.
 
@@ -88,12 +95,14 @@ def plan(
     ResourceError
         If the device does not exist, or nothing fits its memory.
     """
-    folder = RunFolder(root=Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="delineate-")))
+    root = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="delineate-"))
+    folder = RunFolder(root=root, configuration=configuration)
     machine = find_machine(device, memory_bytes=memory_bytes)
     seconds = read_budget(budget) if isinstance(budget, str) else budget
-    claim_folder(folder, dataset, preset, seconds)
-    planned = plan_dataset(dataset, folder, preset=preset, progress=progress)
-    decision = decide_training(planned, folder, machine, budget_seconds=seconds)
+    rule = planning_rule(None if start_model is None else Path(start_model))
+    claim_folder(folder, dataset, preset, seconds, rule.origin)
+    planned = plan_dataset(dataset, folder, preset=preset, rule=rule, progress=progress)
+    decision = decide_training(planned, folder, machine, budget_seconds=seconds, start=rule.start)
     return TrainingRun(planned=planned, decision=decision, folder=folder, machine=machine)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delineate.case import Image, Result
+from delineate.case import Image, LabelMap, Result
 from delineate.errors import ModelError, UsageError
 from delineate.execution import Cancellation, Progress
-from delineate.formats.images import read_image
+from delineate.formats.images import label_ending, read_image
 from delineate.formats.model_package import ModelPackage
 from delineate.formats.nnunet.trained_model import FINAL_CHECKPOINT
 from delineate.geometry.grid import Grid
@@ -25,6 +25,7 @@ from delineate.training.allocator import keep_memory
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.exchange_models import read_model
 from delineate.workflows.segment_case import segment_case
+from delineate.workflows.stored_stage import StoredStage
 
 SAMPLE_SEED = 0
 """The weights are overwritten at once; any seed will do."""
@@ -43,12 +44,15 @@ class Model:
     machine: Machine
     rounding: RestoreMode = "exact"
     """``exact``: float32 sums. ``nnunet``: with nnU-Net's half-precision sums, voxel for voxel its answer; slower."""
+    previous: Model | StoredStage | None = None
+    """The stage before, in a cascade: a model, or a folder of its label maps."""
 
     def predict(
         self,
         image: Image | NDArray[Any] | Path | str | Sequence[Path | str],
         *,
         spacing_mm: tuple[float, ...] | None = None,
+        previous: LabelMap | None = None,
         probabilities: bool = False,
         case_id: str = "",
         progress: Progress | None = None,
@@ -63,6 +67,8 @@ class Model:
             leading channel axis, for which ``spacing_mm`` is needed.
         spacing_mm
             Voxel spacing of an array, in the order of its axes without the channel.
+        previous
+            Cascades only: the label map of the stage before on the image's grid; None: that stage is predicted too.
         probabilities
             Also return (head, *grid) float32 probabilities; needs memory for every head at full resolution.
         case_id
@@ -78,7 +84,7 @@ class Model:
         Raises
         ------
         UsageError
-            If an array comes without a fitting spacing.
+            If an array comes without a fitting spacing, or a label map is missing or given in vain.
         InputError
             If the image cannot be read or used.
         PlanError
@@ -89,6 +95,7 @@ class Model:
         return segment_case(
             as_image(image, spacing_mm, channels=len(self.package.channel_names)),
             self,
+            previous=previous,
             probabilities=probabilities,
             case_id=case_id,
             progress=progress,
@@ -114,7 +121,26 @@ class Model:
 
     def without_mirroring(self) -> Model:
         """Return the same model without test-time mirroring: 2^axes times faster, usually a little less exact."""
-        return replace(self, tiling=replace(self.tiling, mirror_axes=()))
+        stage = self.previous.without_mirroring() if isinstance(self.previous, Model) else self.previous
+        return replace(self, tiling=replace(self.tiling, mirror_axes=()), previous=stage)
+
+    def without_postprocessing(self) -> Model:
+        """Return the same model whose label maps are left as the network made them."""
+        return replace(self, package=replace(self.package, postprocessing=()))
+
+    def with_previous_from(self, folder: Path) -> Model:
+        """Return a cascade that takes the label maps ``{case_id}`` of its first stage from a folder.
+
+        Raises
+        ------
+        UsageError
+            If the model is no cascade.
+        """
+        package = self.package
+        if package.configuration.previous_stage is None:
+            raise UsageError(f"A model of {package.configuration.name} takes no label maps of a previous stage.")
+        stage = StoredStage(folder=folder, ending=label_ending(package.file_ending), scheme=package.scheme)
+        return replace(self, previous=stage)
 
     def rounded_as_nnunet(self) -> Model:
         """Return the same model with nnU-Net's half-precision sums: its label map voxel for voxel, slower, more memory.
@@ -202,8 +228,14 @@ def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True,
         mirror_axes=package.mirror_axes if mirroring else (),
         precision="bfloat16" if chosen == "bfloat16" else "float32",
     )
-    ensemble = make_ensemble(networks, device=machine.device, precision=tiling.precision)
-    return Model(package=package, ensemble=ensemble, tiling=tiling, machine=machine)
+    stage = package.previous
+    return Model(
+        package=package,
+        ensemble=make_ensemble(networks, device=machine.device, precision=tiling.precision),
+        tiling=tiling,
+        machine=machine,
+        previous=None if stage is None else assemble(stage, machine, mirroring=mirroring, precision=precision),
+    )
 
 
 def as_image(

@@ -14,9 +14,9 @@ from delineate.formats.nnunet.splits_json import read_splits, write_splits
 from delineate.planning.fingerprint import CaseMeasurement, Fingerprint, measure_case, pool, samples_per_case
 from delineate.planning.plan import Plan
 from delineate.planning.planner import DatasetFacts
-from delineate.planning.planner import plan_dataset as decide_plan
 from delineate.planning.presets import DEFAULT, Preset
 from delineate.planning.splits import FOLDS, Split, choose_split, make_splits
+from delineate.workflows.planning_rule import PlanningRule
 from delineate.workflows.run_folder import RunFolder
 
 EVERY_CASE = "all"
@@ -38,12 +38,14 @@ def plan_dataset(
     folder: RunFolder,
     *,
     preset: Preset = DEFAULT,
+    rule: PlanningRule | None = None,
     workers: int = 1,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> PlannedDataset:
     """Measure a dataset, plan it and divide it into folds; write all three into the run's folder.
 
+    ``rule`` says how the plan is decided; None: by the planner alone.
     What already stands in the folder is read instead, so an interrupted run goes on and a plan edited by hand is used.
 
     Raises
@@ -63,7 +65,7 @@ def plan_dataset(
     if folder.plan.exists():
         plan = read_plan(folder.plan)
     else:
-        plan = decide_plan(fingerprint, facts_of(dataset), preset)
+        plan = (rule or PlanningRule()).decide(fingerprint, facts_of(dataset), preset)
         write_plan(folder.plan, plan)
     if folder.splits.exists():
         splits = read_splits(folder.splits)

@@ -80,9 +80,10 @@ def dataset_of_run(folder: RunFolder) -> Dataset:
     """
     missing = [path.name for path in (folder.settings, folder.plan, folder.recipe) if not path.exists()]
     if missing:
+        option = "" if folder.configuration is None else f" --configuration {folder.configuration}"
         raise UsageError(
-            f"{folder.root}: expected the folder of a planned run; missing are {', '.join(missing)}. "
-            f"Start with `delineate plan DATASET --out {folder.root}`."
+            f"{folder.own}: expected the folder of a planned run; missing are {', '.join(missing)}. "
+            f"Start with `delineate plan DATASET --out {folder.root}{option}`."
         )
     settings = json.loads(folder.settings.read_text(encoding="utf-8"))
     dataset = open_dataset(Path(settings["dataset"]), repairs=frozenset(settings.get("repairs", ())))
@@ -92,7 +93,12 @@ def dataset_of_run(folder: RunFolder) -> Dataset:
 
 
 def preprocess_run(
-    root: Path, *, workers: int = 1, progress: Progress | None = None, cancellation: Cancellation | None = None
+    root: Path,
+    *,
+    configuration: str | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
 ) -> int:
     """Prepare all training cases of a planned run; return how many were not prepared yet.
 
@@ -103,10 +109,8 @@ def preprocess_run(
     DatasetError
         If cases cannot be prepared.
     """
-    folder = RunFolder(root=root)
+    folder = RunFolder(root=root, configuration=configuration)
     dataset, plan = dataset_of_run(folder), read_plan(folder.plan)
-    configuration, _ = read_recipe(folder.recipe)
-    store = open_store(folder, plan, configuration)
-    return prepare_dataset(
-        dataset, plan, configuration, store, workers=workers, progress=progress, cancellation=cancellation
-    )
+    trained, _ = read_recipe(folder.recipe)
+    store = open_store(folder, plan, trained)
+    return prepare_dataset(dataset, plan, trained, store, workers=workers, progress=progress, cancellation=cancellation)

@@ -25,6 +25,7 @@ from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.conclude_run import conclude_run
 from delineate.workflows.decide_training import Decision, decide_training
 from delineate.workflows.plan_dataset import plan_dataset
+from delineate.workflows.planning_rule import PlanningRule, planning_rule
 from delineate.workflows.run_folder import RunFolder
 from delineate.workflows.train_model import train_model
 from delineate.workflows.training_run import TrainingRun
@@ -44,6 +45,8 @@ class RunSettings:
     budget_seconds: float | None
     """Wall-clock time for everything; None: nnU-Net's own schedule."""
     folds: tuple[str, ...] = ("0",)
+    configuration: str | None = None
+    """Name of the plan's configuration to train, such as ``3d_lowres``; None: the planner chooses."""
     preset: Preset = DEFAULT
     device: str = AUTO
     memory_bytes: int | None = None
@@ -51,6 +54,10 @@ class RunSettings:
     repairs: frozenset[str] = frozenset()
     mirroring: bool = True
     """Average predictions over mirrored images."""
+    start_model: Path | None = None
+    """A trained model to start from."""
+    plan_of: Path | None = None
+    """A run's folder or plans file of another dataset, whose plan is used."""
     command: str = "delineate run"
     """How the run was started, for the report."""
 
@@ -111,13 +118,15 @@ def run_dataset(
         Whatever a stage raises; what earlier stages did stays in ``out``.
     """
     watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
-    watch, folder = _Stopwatch(), RunFolder(root=out)
+    watch, folder = _Stopwatch(), RunFolder(root=out, configuration=settings.configuration)
     machine = find_machine(settings.device, memory_bytes=settings.memory_bytes)
-    dataset = _sound_dataset(source, folder, settings, **watched)
+    rule = planning_rule(settings.start_model, settings.plan_of)
+    dataset = _sound_dataset(source, folder, settings, rule, **watched)
     watch.lap("verify")
-    planned = plan_dataset(dataset, folder, preset=settings.preset, workers=settings.workers, **watched)
+    planned = plan_dataset(dataset, folder, preset=settings.preset, rule=rule, workers=settings.workers, **watched)
     watch.lap("plan")
-    decision = decide_training(planned, folder, machine, budget_seconds=_training_seconds(settings, watch))
+    seconds = _training_seconds(settings, watch)
+    decision = decide_training(planned, folder, machine, budget_seconds=seconds, start=rule.start)
     watch.lap("decide")
     run = TrainingRun(folder=folder, planned=planned, decision=decision, machine=machine)
     run.prepare(workers=settings.workers, **watched)
@@ -159,23 +168,30 @@ def plan_run(
         Whatever a stage raises.
     """
     watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
-    folder = RunFolder(root=out)
+    folder = RunFolder(root=out, configuration=settings.configuration)
     machine = find_machine(settings.device, memory_bytes=settings.memory_bytes)
-    dataset = _sound_dataset(source, folder, settings, **watched)
-    planned = plan_dataset(dataset, folder, preset=settings.preset, workers=settings.workers, **watched)
-    decision = decide_training(planned, folder, machine, budget_seconds=settings.budget_seconds)
+    rule = planning_rule(settings.start_model, settings.plan_of)
+    dataset = _sound_dataset(source, folder, settings, rule, **watched)
+    planned = plan_dataset(dataset, folder, preset=settings.preset, rule=rule, workers=settings.workers, **watched)
+    decision = decide_training(planned, folder, machine, budget_seconds=settings.budget_seconds, start=rule.start)
     return decision, describe_plan(planned.plan, decision.configuration, decision.recipe)
 
 
 def _sound_dataset(
-    source: Path, folder: RunFolder, settings: RunSettings, progress: Progress, cancellation: Cancellation
+    source: Path,
+    folder: RunFolder,
+    settings: RunSettings,
+    rule: PlanningRule,
+    *,
+    progress: Progress,
+    cancellation: Cancellation,
 ) -> Dataset:
     """Open and verify the dataset; refuse a folder that holds a run of something else."""
     dataset = open_dataset(source, repairs=settings.repairs)
     verification = verify_dataset(dataset, workers=settings.workers, progress=progress, cancellation=cancellation)
     write_text(folder.verification, json.dumps([fault.text() for fault in verification.faults], indent=1))
     dataset = verified(dataset, verification)
-    claim_folder(folder, dataset, settings.preset, settings.budget_seconds)
+    claim_folder(folder, dataset, settings.preset, settings.budget_seconds, rule.origin)
     if not folder.dataset.exists():
         write_text(folder.dataset, json.dumps(dataset_json_of(dataset), indent=2))
     return dataset

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFolder:
-    """The output folder of ``delineate run`` and of the single steps that share it."""
+    """The output folder of ``delineate run`` and of the single steps that share it.
+
+    What belongs to the data set (fingerprint, plan, splits, prepared cases) stands in the root, whatever is trained.
+    What belongs to a training stands there too if the configuration was left to the planner; for a configuration that
+    was asked for by name it stands in a sub-folder of that name. So all configurations of a data set, and the two
+    stages of a cascade, share one root.
+    """
 
     root: Path
+    configuration: str | None = None
+    """Name of the plan's configuration that was asked for; None: the planner chose."""
+
+    @property
+    def own(self) -> Path:
+        """Where the training's own files stand."""
+        return self.root if self.configuration is None else self.root / self.configuration
 
     @property
     def settings(self) -> Path:
         """What was asked for: command, budget, seed, times."""
-        return self.root / "run.json"
+        return self.own / "run.json"
+
+    @property
+    def shared_settings(self) -> Path:
+        """What was asked for that every training in the root has in common."""
+        return self.root / "dataset_of_run.json"
 
     @property
     def verification(self) -> Path:
@@ -45,12 +64,17 @@ class RunFolder:
     @property
     def recipe(self) -> Path:
         """What is trained and how: the chosen configuration and recipe, with the reasons."""
-        return self.root / "recipe.json"
+        return self.own / "recipe.json"
+
+    @property
+    def origin(self) -> Path:
+        """Which model the training starts from, and what became of its weights; absent if it starts from none."""
+        return self.root / "origin.json"
 
     @property
     def step_cost(self) -> Path:
         """What a training step of the recipe was measured to cost."""
-        return self.root / "step_cost.json"
+        return self.own / "step_cost.json"
 
     @property
     def prepared(self) -> Path:
@@ -59,28 +83,36 @@ class RunFolder:
 
     def fold(self, fold: str) -> Path:
         """Return the folder of checkpoints and history of a fold (a number, or ``all``)."""
-        return self.root / f"fold_{fold}"
+        return self.own / f"fold_{fold}"
 
     def validation(self, fold: str) -> Path:
         """Return the folder of the predicted validation cases of a fold."""
         return self.fold(fold) / "validation"
 
+    def next_stage(self, configuration: str) -> Path:
+        """Return the folder of label maps for another configuration, the second stage of a cascade."""
+        return self.own / "predicted_next_stage" / configuration
+
+    def crossval(self, folds: Sequence[str]) -> Path:
+        """Return the folder of the merged scores of folds and of the post-processing chosen on them."""
+        return self.own / f"crossval_results_folds_{'_'.join(folds)}"
+
     @property
     def model(self) -> Path:
         """The trained model package."""
-        return self.root / "model"
+        return self.own / "model"
 
     @property
     def test_predictions(self) -> Path:
         """Predictions for the dataset's test images."""
-        return self.root / "predictions"
+        return self.own / "predictions"
 
     @property
     def report(self) -> Path:
         """The page to read."""
-        return self.root / "report.html"
+        return self.own / "report.html"
 
     @property
     def scores(self) -> Path:
         """All scores as JSON."""
-        return self.root / "scores.json"
+        return self.own / "scores.json"

@@ -7,17 +7,22 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from delineate.case import LabelScheme
+import numpy as np
+from numpy.typing import NDArray
+
+from delineate.case import Case, LabelMap, LabelScheme
 from delineate.errors import DelineateError, GeometryError
 from delineate.execution import Cancellation, Progress, Silent, write_text
 from delineate.formats.datasets import CaseFiles, Dataset
-from delineate.formats.images import read_labels, write_labels
+from delineate.formats.images import label_ending, read_labels, write_labels
+from delineate.formats.nnunet.case_properties import write_probabilities
 from delineate.formats.nnunet.summary_json import write_summary
-from delineate.formats.prepared_store import PreparedStore
+from delineate.formats.prepared_store import StoredCase
 from delineate.inference import predict_logits
 from delineate.metrics.scores import CaseScores, evaluate_case
-from delineate.preprocessing import restore_labels
+from delineate.preprocessing import restore_labels, restore_probabilities, with_one_hot
 from delineate.reports import FailedCase
 from delineate.workflows.model import Model
 
@@ -35,17 +40,27 @@ class Scored:
     failed: tuple[FailedCase, ...]
 
 
+class CaseSource(Protocol):
+    """Opens prepared cases."""
+
+    def open(self, case_id: str) -> StoredCase:
+        """Open one case for reading."""
+
+
 def predict_prepared(
     model: Model,
-    store: PreparedStore,
+    store: CaseSource,
     dataset: Dataset,
     case_ids: Sequence[str],
     folder: Path,
     *,
+    probabilities: bool = False,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> None:
     """Predict prepared cases into ``folder``; cases that stand there already are kept.
+
+    With ``probabilities`` also ``{case_id}.npz`` and ``{case_id}.pkl`` are written, as nnU-Net's ensembling reads them.
 
     Raises
     ------
@@ -60,11 +75,22 @@ def predict_prepared(
     for case_id in missing:
         cancellation.check()
         stored = store.open(case_id)
-        logits = predict_logits(model.ensemble, stored.array[...], model.tiling, cancellation=cancellation)
+        logits = predict_logits(model.ensemble, network_input(stored, dataset), model.tiling, cancellation=cancellation)
         labels = restore_labels(logits, stored.trace, dataset.scheme)
+        if probabilities:
+            detail = restore_probabilities(logits, stored.trace, dataset.scheme)
+            write_probabilities(folder / case_id, detail, stored.trace.grid)
         write_labels(prediction_path(folder, case_id, dataset), labels)
         progress.advance(note=case_id)
     progress.finish()
+
+
+def network_input(stored: StoredCase, dataset: Dataset) -> NDArray[np.float32]:
+    """Return what a network takes of a prepared case: (channel, z, y, x), in a cascade with the previous stage."""
+    array: NDArray[np.float32] = stored.array[...]
+    if stored.previous is None:
+        return array
+    return with_one_hot(array, stored.previous[...], dataset.scheme.values)
 
 
 def keep_only_predictions_of(model: Model, folder: Path) -> None:
@@ -72,19 +98,27 @@ def keep_only_predictions_of(model: Model, folder: Path) -> None:
 
     Which model they are of stands in :data:`MADE_BY`; so a longer trained model is never scored by old masks.
     """
-    made_by = json.dumps({"model": model.package.identity, "mirror_axes": model.tiling.mirror_axes})
+    keep_only_predictions_by([model], folder)
+
+
+def keep_only_predictions_by(models: Sequence[Model], folder: Path) -> None:
+    """As :func:`keep_only_predictions_of`, for the predictions of an ensemble of models."""
     record = folder / MADE_BY
-    if record.exists() and record.read_text(encoding="utf-8") == made_by:
+    if record.exists() and record.read_text(encoding="utf-8") == _made_by(models):
         return
     if folder.exists():
         shutil.rmtree(folder)
-    write_text(record, made_by)
+    write_text(record, _made_by(models))
+
+
+def _made_by(models: Sequence[Model]) -> str:
+    parts = [{"model": m.package.network_identity, "mirror_axes": m.tiling.mirror_axes} for m in models]
+    return json.dumps(parts[0] if len(parts) == 1 else parts)
 
 
 def prediction_path(folder: Path, case_id: str, dataset: Dataset) -> Path:
     """Return where the predicted label map of a case stands."""
-    ending = dataset.file_ending if dataset.file_ending not in (".jpg", ".jpeg") else ".png"
-    return folder / f"{case_id}{ending}"
+    return folder / f"{case_id}{label_ending(dataset.file_ending)}"
 
 
 def score_cases(
@@ -137,20 +171,30 @@ def score_case(case: CaseFiles, dataset: Dataset, prediction: Path) -> CaseScore
         If a file cannot be read, or the two do not lie on one grid.
     """
     loaded = dataset.load(case)
-    if loaded.labels is None:
+    return score_labels(read_labels(prediction, dataset.scheme), loaded, dataset, str(prediction))
+
+
+def score_labels(predicted: LabelMap, case: Case, dataset: Dataset, name: str) -> CaseScores:
+    """Score a label map against the reference of its case; ``name`` says in errors where it came from.
+
+    Raises
+    ------
+    GeometryError
+        If there is no reference, or the two do not lie on one grid.
+    """
+    if case.labels is None:
         raise GeometryError(f"Case {case.case_id} has no reference mask to compare with.")
-    predicted = read_labels(prediction, dataset.scheme)
-    differences = predicted.grid.differences(loaded.labels.grid)
+    differences = predicted.grid.differences(case.labels.grid)
     if differences:
         raise GeometryError(
-            f"{prediction} and the reference of case {case.case_id} must lie on one grid; they differ in "
+            f"{name} and the reference of case {case.case_id} must lie on one grid; they differ in "
             f"{'; '.join(differences)}. Resample the prediction to the image's grid."
         )
     return evaluate_case(
         predicted.array,
-        loaded.labels.array,
+        case.labels.array,
         structures_of(dataset.scheme),
-        voxel_volume_mm3=loaded.image.grid.voxel_volume_mm3,
+        voxel_volume_mm3=case.image.grid.voxel_volume_mm3,
         case_id=case.case_id,
         patient_id=case.patient_id,
         ignore=dataset.scheme.ignore,

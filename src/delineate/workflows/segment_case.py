@@ -6,12 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from delineate import __version__
-from delineate.case import Image, Provenance, Result
+from delineate.case import Image, LabelMap, Provenance, Result
 from delineate.execution import Cancellation, Progress, Silent, Watched
 from delineate.inference import predict_logits
 from delineate.inference.half_sums import predict_logits_in_half
-from delineate.preprocessing import prepare, restore_labels, restore_probabilities
-from delineate.preprocessing.reader_orientation import reader_turning, turn_array_back, turn_image, turn_labels_back
+from delineate.preprocessing import restore_labels, restore_probabilities
+from delineate.workflows.postprocess import postprocessed
+from delineate.workflows.prepare_for_model import prepare_for_model
 
 if TYPE_CHECKING:
     from delineate.workflows.model import Model
@@ -21,6 +22,7 @@ def segment_case(
     image: Image,
     model: Model,
     *,
+    previous: LabelMap | None = None,
     probabilities: bool = False,
     case_id: str = "",
     progress: Progress | None = None,
@@ -34,6 +36,8 @@ def segment_case(
         (channel, z, y, x) or (channel, y, x) on its grid.
     model
         The trained model.
+    previous
+        Cascades only: the label map of the stage before on the image's grid; None: that stage is predicted too.
     probabilities
         Also return the probabilities on the image's grid.
     case_id
@@ -48,6 +52,8 @@ def segment_case(
 
     Raises
     ------
+    UsageError
+        If a label map of a previous stage is missing or given in vain.
     PlanError
         If the model was trained on another number of channels.
     InputError
@@ -57,9 +63,8 @@ def segment_case(
     """
     began = time.perf_counter()
     package = model.package
-    turning = reader_turning(package.plan, image.grid)
-    turned = turn_image(image, turning)
-    prepared = prepare(turned, None, package.plan, package.configuration, case_id=case_id)
+    given = prepare_for_model(image, model, previous, case_id=case_id, cancellation=cancellation)
+    prepared = given.prepared
     if model.rounding == "nnunet":
         logits = predict_logits_in_half(model.ensemble, prepared.array, model.tiling, cancellation=cancellation)
     else:
@@ -69,8 +74,8 @@ def segment_case(
     detail = restore_probabilities(logits, prepared.trace, package.scheme) if probabilities else None
     return Result(
         case_id=case_id,
-        labels=turn_labels_back(labels, turning, image.grid),
-        probabilities=None if detail is None else turn_array_back(detail, turning),
+        labels=postprocessed(given.labels_back(labels), package.postprocessing),
+        probabilities=None if detail is None else given.array_back(detail),
         provenance=Provenance(
             software=f"delineate {__version__}",
             model=package.identity,
@@ -81,6 +86,7 @@ def segment_case(
                 "precision": model.tiling.precision,
                 "rounding": model.rounding,
                 "device": model.machine.device,
+                "postprocessing": [list(step.values) for step in package.postprocessing],
             },
             seconds=time.perf_counter() - began,
         ),

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from delineate.case import Image
 from delineate.errors import DelineateError, InputError, Interrupted, SomeCasesFailed
-from delineate.execution import Cancellation, Progress, Silent
-from delineate.formats.arrays import write_probabilities
+from delineate.execution import Cancellation, Progress, Silent, write_text
 from delineate.formats.datasets import CaseFiles
 from delineate.formats.datasets.dataset import visible_images
-from delineate.formats.images import read_image, write_labels
+from delineate.formats.images import label_ending, read_image, write_labels
 from delineate.formats.magic import image_ending
+from delineate.formats.nnunet.case_properties import write_probabilities
+from delineate.formats.nnunet.dataset_json import dataset_json
 from delineate.workflows.model import Model
 from delineate.workflows.segment_case import segment_case
 
+DATASET_RECORD = "dataset.json"
+"""Says what the probabilities in a folder mean, as nnU-Net's predictor leaves it."""
 CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
 """nnU-Net's file names end in the number of the channel."""
 
@@ -76,7 +81,8 @@ def segment_files(
     load
         How a case's image is read, for instance with a dataset's repairs; None: as the files are.
     probabilities
-        Also write ``{case_id}.npz``.
+        Also write ``{case_id}.npz`` and ``{case_id}.pkl``, as nnU-Net's ensembling reads them, and ``dataset.json``,
+        which says what they mean.
     overwrite
         Segment again what stands in ``out``.
     progress, cancellation
@@ -95,7 +101,7 @@ def segment_files(
         If a stop was requested; finished cases stay.
     """
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
-    ending = ".png" if model.package.file_ending in (".jpg", ".jpeg") else model.package.file_ending
+    ending = label_ending(model.package.file_ending)
     targets = [out / f"{case.case_id}{ending}" for case in cases]
     progress.start("predict", len(cases))
     failures = []
@@ -111,9 +117,22 @@ def segment_files(
                 failures.append(f"{case.case_id}: {error}")
         progress.advance(note=case.case_id)
     progress.finish()
+    if probabilities:
+        write_text(out / DATASET_RECORD, json.dumps(dataset_json_of(model), indent=2))
     if failures:
         raise SomeCasesFailed(f"{len(failures)} of {len(cases)} cases could not be segmented.", failures)
     return tuple(targets)
+
+
+def dataset_json_of(model: Model) -> dict[str, Any]:
+    """Return in nnU-Net's words what the probabilities in a folder of predictions mean."""
+    package = model.package
+    return dataset_json(
+        channel_names=package.channel_names,
+        scheme=package.scheme,
+        training_cases=package.facts.get("training_cases", 0),
+        file_ending=package.file_ending,
+    )
 
 
 def _segment(
@@ -121,5 +140,5 @@ def _segment(
 ) -> None:
     result = segment_case(image, model, probabilities=probabilities, case_id=case_id, cancellation=cancellation)
     if result.probabilities is not None:
-        write_probabilities(target.parent / f"{case_id}.npz", result.probabilities)
+        write_probabilities(target.parent / case_id, result.probabilities, result.labels.grid)
     write_labels(target, result.labels)

@@ -11,6 +11,8 @@ from delineate.formats.model_package import DOCUMENT, ModelPackage, read_package
 from delineate.formats.nnunet.fingerprint_json import fingerprint_to_json
 from delineate.networks import SegmentationNetwork, build_network
 from delineate.training import Assignment, Extension, Runtime, TrainedFold, TrainingCases, fit
+from delineate.workflows.fine_tune import begin_from_origin, origin_facts
+from delineate.workflows.previous_stage import cases_of, predict_previous_stage, previous_package
 from delineate.workflows.training_run import TrainingRun
 
 
@@ -64,8 +66,9 @@ def train_model(
     """
     trained = {}
     for fold in folds:
+        predict_previous_stage(run, fold, progress=progress, cancellation=cancellation)
         trained[fold] = fit(
-            new_network(run),
+            new_network(run, fold),
             training_cases(run, fold),
             assignment_of(run, fold),
             run.folder.fold(fold),
@@ -78,20 +81,29 @@ def train_model(
     return TrainedModel(package=package, folds=trained)
 
 
-def new_network(run: TrainingRun) -> SegmentationNetwork:
-    """Return the untrained network of a run."""
-    return build_network(
+def new_network(run: TrainingRun, fold: str) -> SegmentationNetwork:
+    """Return the network of a run before training: with random weights, or those of the model that it starts from.
+
+    Raises
+    ------
+    ModelError
+        If the model to start from is gone or is another one now.
+    """
+    dataset, configuration, seed = run.planned.dataset, run.decision.configuration, run.decision.recipe.seed
+    network = build_network(
         run.decision.configuration.architecture,
-        in_channels=len(run.planned.dataset.channel_names),
+        in_channels=run.decision.configuration.input_channels(run.planned.dataset.scheme),
         heads=run.planned.dataset.scheme.head_count,
         seed=run.decision.recipe.seed,
     )
+    begin_from_origin(network, dataset, run.folder, configuration, seed=seed, fold=fold)
+    return network
 
 
 def training_cases(run: TrainingRun, fold: str) -> TrainingCases:
     """Return the cases of a fold as training wants them."""
     split = run.split(fold)
-    return TrainingCases(training=split.train, validation=split.validation, open=run.store.open)
+    return TrainingCases(training=split.train, validation=split.validation, open=cases_of(run, fold).open)
 
 
 def assignment_of(run: TrainingRun, fold: str) -> Assignment:
@@ -119,11 +131,13 @@ def package_of(run: TrainingRun, trained: dict[str, TrainedFold]) -> ModelPackag
         file_ending=dataset.file_ending,
         mirror_axes=decision.recipe.mirror_axes,
         weights={fold: result.weights for fold, result in trained.items()},
+        previous=previous_package(run),
         facts={
             "training_cases": len(dataset.training),
             "steps": {fold: result.steps for fold, result in trained.items()},
             "seconds": {fold: round(result.seconds, 1) for fold, result in trained.items()},
             "pseudo_dice": {fold: result.smoothed_dice for fold, result in trained.items()},
+            **origin_facts(run.folder),
         },
         fingerprint=fingerprint_to_json(run.planned.fingerprint),
     )
@@ -141,4 +155,7 @@ def with_earlier_folds(run: TrainingRun, package: ModelPackage) -> ModelPackage:
         name: {**earlier.facts.get(name, {}), **value} if isinstance(value, dict) else value
         for name, value in package.facts.items()
     }
-    return replace(package, weights=dict(sorted(weights.items())), facts=facts)
+    # chosen on the predictions of exactly these weights
+    same = facts.get("steps") == earlier.facts.get("steps")
+    postprocessing = earlier.postprocessing if same else ()
+    return replace(package, weights=dict(sorted(weights.items())), facts=facts, postprocessing=postprocessing)

@@ -113,7 +113,13 @@ def install_model_zip(path: Path, results: Path, *, overwrite: bool = False) -> 
     return tuple(results / model for model in models)
 
 
-def write_model_zip(target: Path, folders: Sequence[Path], *, checkpoints: Sequence[str] = (FINAL_CHECKPOINT,)) -> None:
+def write_model_zip(
+    target: Path,
+    folders: Sequence[Path],
+    *,
+    folds: Sequence[str] | None = None,
+    checkpoints: Sequence[str] = (FINAL_CHECKPOINT,),
+) -> None:
     """Write trained models as a zip that nnU-Net installs; whole or not at all.
 
     Parameters
@@ -122,7 +128,9 @@ def write_model_zip(target: Path, folders: Sequence[Path], *, checkpoints: Seque
         The zip; an older one is replaced.
     folders
         ``DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION`` each; the last two parts of the path become the path in the
-        zip. Every fold with the checkpoints goes in.
+        zip.
+    folds
+        Which folds of each; None: all that there are.
     checkpoints
         Which checkpoints of each fold.
 
@@ -133,31 +141,33 @@ def write_model_zip(target: Path, folders: Sequence[Path], *, checkpoints: Seque
     ResourceError
         If the file cannot be written or the disk is full.
     """
-    faults = [fault for folder in folders for fault in _lacking(folder, checkpoints)]
+    faults = [fault for folder in folders for fault in _lacking(folder, folds, checkpoints)]
     if faults or not folders:
         raise ModelError(f"Nothing was exported to {target}: {'; '.join(faults) or 'no trained model was given'}.")
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for folder in folders:
-            for file in _exported(folder, checkpoints):
+            for file in _exported(folder, folds, checkpoints):
                 archive.write(file, PurePosixPath(folder.parent.name, folder.name, file.relative_to(folder).as_posix()))
 
 
 # --- writing
 
 
-def _folds(folder: Path) -> list[Path]:
+def _folds(folder: Path, folds: Sequence[str] | None) -> list[Path]:
+    if folds is not None:
+        return [folder / f"fold_{fold}" for fold in folds]
     return sorted(child for child in folder.glob("fold_*") if child.is_dir())
 
 
-def _lacking(folder: Path, checkpoints: Sequence[str]) -> list[str]:
+def _lacking(folder: Path, folds: Sequence[str] | None, checkpoints: Sequence[str]) -> list[str]:
     needed = [folder / PLANS_FILE, folder / DATASET_FILE]
-    needed += [fold / name for fold in _folds(folder) for name in checkpoints]
+    needed += [fold / name for fold in _folds(folder, folds) for name in checkpoints]
     faults = [f"{file} is missing" for file in needed if not file.is_file()]
-    return faults if _folds(folder) else [*faults, f"{folder} has no folds"]
+    return faults if _folds(folder, folds) else [*faults, f"{folder} has no folds"]
 
 
-def _exported(folder: Path, checkpoints: Sequence[str]) -> list[Path]:
-    files = [fold / name for fold in _folds(folder) for name in (*PER_FOLD, *checkpoints)]
+def _exported(folder: Path, folds: Sequence[str] | None, checkpoints: Sequence[str]) -> list[Path]:
+    files = [fold / name for fold in _folds(folder, folds) for name in (*PER_FOLD, *checkpoints)]
     files += [part / name for part in folder.glob("crossval_results_folds_*") for name in PER_CROSS_VALIDATION]
     files += [folder / name for name in PER_MODEL]
     return [file for file in files if file.is_file()]

@@ -31,6 +31,7 @@ CLASS_OF_KIND: dict[NetworkKind, str] = {
     "plain_unet": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
     "residual_unet": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
     "vnet": "delineate.networks.vnet.VNet",
+    "mednext": "delineate.networks.mednext.MedNeXt",
 }
 _KIND_OF_CLASS: dict[str, NetworkKind] = {name.rsplit(".", 1)[1]: kind for kind, name in CLASS_OF_KIND.items()}
 """Only the last part of the path counts: classes moved between modules over nnU-Net's versions."""
@@ -132,7 +133,12 @@ def configuration_to_json(configuration: Configuration) -> dict[str, Any]:
 
 
 def architecture_to_json(architecture: Architecture) -> dict[str, Any]:
-    """Return a network as nnU-Net's ``architecture`` dictionary."""
+    """Return a network as nnU-Net's ``architecture`` dictionary.
+
+    A MedNeXt, which nnU-Net does not have, gets keys of its own for blocks and expansion ratios.
+    """
+    if architecture.kind == "mednext":
+        return _mednext_to_json(architecture)
     blocks = "n_blocks_per_stage" if architecture.kind == "residual_unet" else "n_conv_per_stage"
     dims = architecture.dims
     return {
@@ -154,6 +160,24 @@ def architecture_to_json(architecture: Architecture) -> dict[str, Any]:
             "nonlin_kwargs": {"inplace": True},
         },
         "_kw_requires_import": list(REQUIRES_IMPORT),
+    }
+
+
+def _mednext_to_json(architecture: Architecture) -> dict[str, Any]:
+    dims = architecture.dims
+    return {
+        "network_class_name": CLASS_OF_KIND["mednext"],
+        "arch_kwargs": {
+            "n_stages": architecture.stages,
+            "features_per_stage": list(architecture.features),
+            "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
+            "kernel_sizes": [list(kernel) for kernel in architecture.kernel_sizes],
+            "strides": [list(stride) for stride in architecture.strides],
+            "n_blocks_per_stage": list(architecture.encoder_blocks),
+            "n_blocks_per_stage_decoder": list(architecture.decoder_convs),
+            "expansion_ratios": list(architecture.expansion_ratios),
+        },
+        "_kw_requires_import": ["conv_op"],
     }
 
 
@@ -300,7 +324,8 @@ def _new_architecture(node: Node, dims: int) -> Architecture:
     kwargs = node.child("arch_kwargs")
     _check_blocks(kwargs, dims)
     stages = kwargs.child("n_stages").integer()
-    blocks = "n_blocks_per_stage" if kind == "residual_unet" else "n_conv_per_stage"
+    blocks = "n_blocks_per_stage" if kind in ("residual_unet", "mednext") else "n_conv_per_stage"
+    decoder = "n_blocks_per_stage_decoder" if kind == "mednext" else "n_conv_per_stage_decoder"
     features = _per_stage(kwargs.child("features_per_stage"), stages)
     if len(features) != stages:
         raise kwargs.wrong(f"'features_per_stage' {features} do not fit n_stages {stages}")
@@ -311,7 +336,8 @@ def _new_architecture(node: Node, dims: int) -> Architecture:
         kernel_sizes=_per_axis(kwargs.child("kernel_sizes"), stages, dims),
         strides=_per_axis(kwargs.child("strides"), stages, dims),
         encoder_blocks=_per_stage(kwargs.child(blocks), stages),
-        decoder_convs=_per_stage(kwargs.child("n_conv_per_stage_decoder"), stages - 1),
+        decoder_convs=_per_stage(kwargs.child(decoder), stages - 1),
+        expansion_ratios=_per_stage(kwargs.child("expansion_ratios"), stages) if kind == "mednext" else (),
     )
 
 
@@ -372,6 +398,7 @@ def _check_lengths(node: Node, found: Architecture) -> None:
         stages >= 1
         and len(found.kernel_sizes) == len(found.strides) == len(found.encoder_blocks) == stages
         and len(found.decoder_convs) == stages - 1
+        and len(found.expansion_ratios) == (stages if found.kind == "mednext" else 0)
         and all(len(axes) == found.dims for axes in (*found.kernel_sizes, *found.strides))
     )
     if not fits:

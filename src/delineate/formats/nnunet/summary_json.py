@@ -28,7 +28,7 @@ METRICS = ("Dice", "IoU", "FP", "TP", "FN", "TN", "n_pred", "n_ref")
 
 def summary_to_json(
     scores: Sequence[CaseScores],
-    scheme: LabelScheme,
+    scheme: LabelScheme | Sequence[Structure],
     *,
     reference_files: Mapping[str, str] | None = None,
     prediction_files: Mapping[str, str] | None = None,
@@ -40,8 +40,8 @@ def summary_to_json(
     scores
         One entry per case, with the structures of the scheme in its order.
     scheme
-        Label values per structure. nnU-Net's keys are the value of a label, and the tuple of values of a region; a
-        structure of one value has the value as its key also beside regions.
+        Label values per structure, or the structures alone. nnU-Net's keys are the value of a label, and the tuple of
+        values of a region; a structure of one value has the value as its key also beside regions.
     reference_files, prediction_files
         Path of each case's files by case id, as nnU-Net writes them; empty texts if not given.
 
@@ -56,8 +56,9 @@ def summary_to_json(
     mean of that over structures, NaN if one of them is NaN, for every metric: nnunetv2,
     ``evaluation/evaluate_predictions.py``.
     """
-    keys = [_key(structure) for structure in scheme.structures]
-    _require_structures(scores, scheme)
+    structures = scheme.structures if isinstance(scheme, LabelScheme) else tuple(scheme)
+    keys = [_key(structure) for structure in structures]
+    _require_structures(scores, structures)
     per_case = [
         {
             "metrics": {key: _metrics(s) for key, s in zip(keys, case.per_structure, strict=True)},
@@ -68,10 +69,10 @@ def summary_to_json(
     ]
     mean = {key: {m: mean_or_nan([c["metrics"][key][m] for c in per_case]) for m in METRICS} for key in keys}  # type: ignore[index]
     return {
-        "foreground_mean": {m: float(np.mean([mean[key][m] for key in keys])) for m in METRICS},
+        "foreground_mean": {m: float(np.mean([mean[key][m] for key in keys if key != "0"])) for m in METRICS},
         "mean": mean,
         "metric_per_case": per_case,
-        "delineate": _own_part(scores, scheme),
+        "delineate": _own_part(scores, structures),
     }
 
 
@@ -102,7 +103,7 @@ def scores_from_json(data: Any, *, source: str = "summary.json") -> tuple[CaseSc
 def write_summary(
     path: Path,
     scores: Sequence[CaseScores],
-    scheme: LabelScheme,
+    scheme: LabelScheme | Sequence[Structure],
     *,
     reference_files: Mapping[str, str] | None = None,
     prediction_files: Mapping[str, str] | None = None,
@@ -151,9 +152,9 @@ def _metrics(scores: StructureScores) -> dict[str, float]:
     }
 
 
-def _own_part(scores: Sequence[CaseScores], scheme: LabelScheme) -> dict[str, Any]:
+def _own_part(scores: Sequence[CaseScores], structures: Sequence[Structure]) -> dict[str, Any]:
     return {
-        "structures": [{"name": structure.name, "key": _key(structure)} for structure in scheme.structures],
+        "structures": [{"name": structure.name, "key": _key(structure)} for structure in structures],
         "cases": [
             {
                 "case_id": case.case_id,
@@ -165,8 +166,8 @@ def _own_part(scores: Sequence[CaseScores], scheme: LabelScheme) -> dict[str, An
     }
 
 
-def _require_structures(scores: Sequence[CaseScores], scheme: LabelScheme) -> None:
-    names = tuple(s.name for s in scheme.structures)
+def _require_structures(scores: Sequence[CaseScores], structures: Sequence[Structure]) -> None:
+    names = tuple(s.name for s in structures)
     for case in scores:
         found = tuple(s.name for s in case.per_structure)
         if found != names:

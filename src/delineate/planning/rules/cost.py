@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from delineate.planning.plan import Architecture
+from delineate.planning.rules.mednext import mednext_layers
 from delineate.planning.rules.memory import voxels_per_stage
 
 TRAINING_PASSES = 3
@@ -54,6 +55,9 @@ def convolutions(
 ) -> Iterator[ConvolutionCost]:
     """Yield every convolution of a network for one patch (voxels per axis)."""
     voxels = voxels_per_stage(architecture, patch_size)
+    if architecture.kind == "mednext":
+        yield from _mednext(architecture, voxels, channels, heads)
+        return
     if architecture.kind == "residual_unet":
         yield from _residual_encoder(architecture, voxels, channels)
     else:
@@ -92,6 +96,13 @@ def _residual_encoder(architecture: Architecture, voxels: Sequence[int], channel
             yield _convolution(voxels[stage], channels, features[stage], kernels[stage])
             channels = features[stage]
             yield _convolution(voxels[stage], channels, channels, kernels[stage])
+
+
+def _mednext(architecture: Architecture, voxels: Sequence[int], channels: int, heads: int) -> Iterator[ConvolutionCost]:
+    for (n, seen, out, taps), normalized in mednext_layers(architecture, voxels, channels, heads):
+        yield ConvolutionCost(
+            voxels=n, channels_in=seen, channels_out=out, taps=taps, weights_per_pair=taps, normalized=normalized
+        )
 
 
 def _decoder(architecture: Architecture, voxels: Sequence[int], heads: int) -> Iterator[ConvolutionCost]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from delineate.planning.plan import Architecture
+from delineate.planning.rules.mednext import mednext_layers
 
 
 def feature_map_voxels(
@@ -13,6 +14,7 @@ def feature_map_voxels(
 ) -> int:
     """Return the sum over convolution outputs of (voxels times channels), one patch, batch 1.
 
+    MedNeXt, which nnU-Net does not have, is counted in the same way, the heads of lower resolutions always.
     Transposed convolutions and the final segmentation head (``heads`` channels) count; the heads of lower resolutions
     only with ``deep_supervision``, which nnU-Net's planner leaves off.
 
@@ -22,6 +24,8 @@ def feature_map_voxels(
     (dynamic_network_architectures d35f85c).
     """
     voxels = voxels_per_stage(architecture, patch_size)
+    if architecture.kind == "mednext":
+        return sum(n * out for (n, _, out, _), _ in mednext_layers(architecture, voxels, 1, heads))
     residual = architecture.kind == "residual_unet"
     encoder = _residual_encoder(architecture, voxels) if residual else _plain_encoder(architecture, voxels)
     return encoder + _decoder(architecture, voxels, heads, deep_supervision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -13,7 +13,7 @@ from delineate.training.augment.draws import Draws, Selection, draw
 from delineate.training.augment.intensity import add_noise, scale_brightness, stretch_contrast, warp_gamma
 from delineate.training.augment.policy import AugmentationPolicy
 from delineate.training.augment.resolution import blur, lower_resolution
-from delineate.training.augment.spatial import centre_crop, mirror, outside_value, warp
+from delineate.training.augment.spatial import centre_crop, mirror, outside_value, warp_images, warp_labels
 
 
 @torch.no_grad()
@@ -53,13 +53,33 @@ def augment(
     GeometryError
         If images, labels, output size and policy do not fit each other.
     """
-    size = tuple(labels.shape[1:]) if output_size is None else tuple(output_size)
-    _check(images, labels, policy, size)
+    images, (changed,) = augment_together(images, (labels,), policy, generator, output_size)
+    return images, changed
+
+
+@torch.no_grad()
+def augment_together(
+    images: Tensor,
+    maps: Sequence[Tensor],
+    policy: AugmentationPolicy,
+    generator: torch.Generator,
+    output_size: tuple[int, ...] | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """As :func:`augment`, with any number of label maps (B, *p), at least one, that move with the images.
+
+    Raises
+    ------
+    GeometryError
+        If images, maps, output size and policy do not fit each other.
+    """
+    size = tuple(maps[0].shape[1:]) if output_size is None else tuple(output_size)
+    for labels in maps:
+        _check(images, labels, policy, size)
     draws = draw(policy, generator, len(images), images.shape[1], len(size))
     with torch.autocast(images.device.type, enabled=False):
-        images, labels = _placed(images, labels, draws.affine, policy, size)
+        images, placed = _placed(images, maps, draws.affine, policy, size)
         _change_rows(images, draws, policy)
-        return mirror(images, draws.flips), mirror(labels, draws.flips)
+        return mirror(images, draws.flips), tuple(mirror(labels, draws.flips) for labels in placed)
 
 
 def _check(images: Tensor, labels: Tensor, policy: AugmentationPolicy, size: tuple[int, ...]) -> None:
@@ -74,16 +94,18 @@ def _check(images: Tensor, labels: Tensor, policy: AugmentationPolicy, size: tup
 
 
 def _placed(
-    images: Tensor, labels: Tensor, affine: Selection, policy: AugmentationPolicy, size: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Return fresh images and labels of ``size``: cropped, or warped for the chosen samples."""
-    placed = centre_crop(images, size, 0), centre_crop(labels, size, outside_value(labels))
+    images: Tensor, maps: Sequence[Tensor], affine: Selection, policy: AugmentationPolicy, size: tuple[int, ...]
+) -> tuple[Tensor, list[Tensor]]:
+    """Return fresh images and label maps of ``size``: cropped, or warped for the chosen samples."""
+    placed = centre_crop(images, size, 0)
+    placed_maps = [centre_crop(labels, size, outside_value(labels)) for labels in maps]
     if len(affine) and policy.spatial is not None:
         index = affine.index.to(images.device)
         linear = policy.spatial.labels == "linear"
-        warped = warp(images[index], labels[index], affine.values, size, linear_labels=linear)
-        placed[0][index], placed[1][index] = warped
-    return placed
+        placed[index] = warp_images(images[index], affine.values, size)
+        for labels, target in zip(maps, placed_maps, strict=True):
+            target[index] = warp_labels(labels[index], affine.values, size, linear=linear)
+    return placed, placed_maps
 
 
 def _change_rows(images: Tensor, draws: Draws, policy: AugmentationPolicy) -> None:

@@ -89,6 +89,22 @@ class Gamma:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PreviousStage:
+    """Faults of the one-hot label map of a cascade's previous stage; the values are nnU-Net's."""
+
+    shape_probability: float = 0.4
+    """Chance that the shapes of a sample are changed: dilated, eroded, closed or opened."""
+    removal_probability: float = 0.2
+    """Chance that a sample loses components."""
+    channel_probability: float = 0.5
+    """Chance of every label within a chosen sample."""
+    radius_voxels: Range = (1.0, 8.0)
+    """Of the ball that shapes are changed with."""
+    largest_share: float = 0.15
+    """Only components of fewer voxels than this share of the patch are lost."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentationPolicy:
     """Everything that may happen to a sample, in this order; None or empty: not at all."""
 
@@ -101,6 +117,8 @@ class AugmentationPolicy:
     gammas: tuple[Gamma, ...] = ()
     mirror_axes: tuple[int, ...] = ()
     """Axes that are flipped with a chance of one half each."""
+    previous_stage: PreviousStage | None = None
+    """Faults of a previous stage's label map; without a cascade there is none."""
 
     def input_size(self, patch_size: tuple[int, ...]) -> tuple[int, ...]:
         """Return the size to cut from the image so that a rotated and scaled patch (seldom) needs padding, in voxels.
@@ -162,6 +180,7 @@ def _light(patch_size: tuple[int, ...], mirror_axes: tuple[int, ...]) -> Augment
         contrast=Factor(probability=0.15, factor=(0.75, 1.25)),
         gammas=(Gamma(probability=0.15, exponent=(0.7, 1.5), inverted=False),),
         mirror_axes=mirror_axes,
+        previous_stage=PreviousStage(),
     )
 
 
@@ -187,6 +206,7 @@ def _nnunet(patch_size: tuple[int, ...], mirror_axes: tuple[int, ...]) -> Augmen
             Gamma(probability=0.3, exponent=(0.7, 1.5), inverted=False),
         ),
         mirror_axes=mirror_axes,
+        previous_stage=PreviousStage(),
     )
 
 

@@ -61,16 +61,27 @@ def warp(
     tuple
         Images (n, C, *size) and labels (n, *size).
     """
+    return warp_images(images, matrices, size), warp_labels(labels, matrices, size, linear=linear_labels)
+
+
+def warp_images(images: Tensor, matrices: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resample images alone; see :func:`warp`."""
     fixed = len(size) - matrices.shape[-1]
     if fixed:
         images = centre_crop(images, (*size[:fixed], *images.shape[3:]), 0)
-        labels = centre_crop(labels, (*size[:fixed], *labels.shape[2:]), outside_value(labels))
-    n = len(images)
-    flat_images, flat_labels = images.flatten(1, 1 + fixed), labels.unsqueeze(1).flatten(1, 1 + fixed)
     grid = _sampling_grid(matrices.to(images), tuple(images.shape[2 + fixed :]), size[fixed:])
-    warped = _sample(flat_images, grid, "bilinear").view(n, images.shape[1], *size)
-    pick = _linear_labels if linear_labels else _nearest_labels
-    return warped, pick(flat_labels, grid).view(n, *size)
+    return _sample(images.flatten(1, 1 + fixed), grid, "bilinear").view(len(images), images.shape[1], *size)
+
+
+def warp_labels(labels: Tensor, matrices: Tensor, size: tuple[int, ...], *, linear: bool) -> Tensor:
+    """Resample labels alone; see :func:`warp`."""
+    fixed = len(size) - matrices.shape[-1]
+    if fixed:
+        labels = centre_crop(labels, (*size[:fixed], *labels.shape[2:]), outside_value(labels))
+    places = matrices.to(labels.device, torch.float32)
+    grid = _sampling_grid(places, tuple(labels.shape[1 + fixed :]), size[fixed:])
+    pick = _linear_labels if linear else _nearest_labels
+    return pick(labels.unsqueeze(1).flatten(1, 1 + fixed), grid).view(len(labels), *size)
 
 
 def mirror(volume: Tensor, flips: Tensor) -> Tensor:
