@@ -21,7 +21,7 @@ from delineate.planning.plan import Architecture
 from delineate.planning.presets import DEFAULT
 from delineate.training.history import read_history
 from delineate.workflows.exchange_models import export_for_nnunet
-from delineate.workflows.fine_tune import first_weights, read_starting_point
+from delineate.workflows.fine_tune import first_weights, read_starting_point, start_from
 from delineate.workflows.plan_dataset import facts_of
 from delineate.workflows.planning_rule import planning_rule
 from delineate.workflows.resume_run import open_run, train_run
@@ -179,6 +179,15 @@ def test_a_planned_run_of_another_network_cannot(source: Path, unstarted: Path, 
     with pytest.raises(ModelError, match=r"Plan with the model's own network: .*--from"):
         train_run(out, folds=("0",), start_model=source)
     assert not RunFolder(root=out).origin.exists()
+
+
+def test_the_second_stage_of_a_cascade_cannot_start_from_a_model(source: Path, unstarted: Path, tmp_path) -> None:
+    run = open_run(unstarted)
+    cascade = replace(run.decision.configuration, previous_stage="3d_lowres")
+    with pytest.raises(UsageError, match="second stage"):
+        start_from(
+            read_starting_point(source), run.planned.dataset, RunFolder(root=tmp_path), cascade, run.decision.recipe
+        )
 
 
 def test_a_run_that_has_begun_does_not_change_its_beginning(tuned, source: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def start_from(
     Raises
     ------
     UsageError
-        If training in the folder began from something else.
+        If training in the folder began from something else, or the configuration is the second stage of a cascade.
     ModelError
         If the configuration's network is not the model's; says what to do.
     """
@@ -100,6 +100,11 @@ def start_from(
         raise UsageError(
             f"Training in {folder.root} has begun already, and not from {start.path}. Plan into a new folder: "
             f"`delineate plan {dataset.root} --from {start.path} --out FOLDER`."
+        )
+    if configuration.previous_stage is not None:
+        raise UsageError(
+            f"{folder.root} is planned for the second stage of a cascade ({configuration.name}), which cannot start from "
+            "a model, because its input channels are its own. Plan 3d_fullres or 3d_lowres."
         )
     _, report = first_weights(start, dataset, configuration, seed=recipe.seed, fold="0")
     _write_origin(folder, start, report)
