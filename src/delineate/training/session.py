@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from delineate.execution.progress import Cancellation, Progress, Silent
 from delineate.training.augment import AugmentationPolicy, augment, blank_outside, policy_for
 from delineate.training.batches import Batch, step_generator, to_device
-from delineate.training.history import History
+from delineate.training.history import History, Unrecorded
 from delineate.training.losses import SegmentationLoss
 from delineate.training.precision import place_images, resolve_device
+from delineate.training.ranks import Ranks
 from delineate.training.sampler import (
     DEFAULT_CACHE_BYTES,
     CaseCache,
@@ -54,6 +56,13 @@ class Runtime:
     """Also keep the weights with the best smoothed pseudo-Dice (nnU-Net's ``checkpoint_best``)."""
     clock: Callable[[], float] = time.monotonic
     """Seconds; replaced in tests."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that share the work; the same on all of them but for their number."""
+
+    def agreed(self) -> Runtime:
+        """Return the same, with a clock that shows all ranks the same time."""
+        own, ranks = self.clock, self.ranks
+        return replace(self, clock=lambda: ranks.agreed_time(own()))
 
 
 @dataclass(kw_only=True)
@@ -69,7 +78,9 @@ class Session:
     validation: Validation | None
     policy: AugmentationPolicy
     criterion: SegmentationLoss
-    history: History
+    learner: nn.Module
+    """The network as it is trained through: itself, or joined with those of other processes."""
+    history: History | Unrecorded
     notices: tuple[str, ...]
     progress: Progress = field(default_factory=Silent)
     cancellation: Cancellation = field(default_factory=Cancellation)
@@ -98,12 +109,15 @@ class Session:
         return self.seconds_before + self.runtime.clock() - self.began
 
     def batch(self, step: int) -> Batch:
-        """Return the augmented batch of a step; a pure function of the step."""
+        """Return this process's share of the augmented batch of a step; a pure function of the step."""
         recipe = self.assignment.recipe
-        batch = to_device(self.sampler.draw(step), self.device)
+        share = self.runtime.ranks.share(recipe.batch_size)
+        batch = to_device(self.sampler.draw(step, share), self.device)
         generator = step_generator(recipe.seed, step)
         with torch.no_grad():
-            images, labels = augment(batch.images, batch.labels, self.policy, generator, recipe.patch_size)
+            images, labels = augment(
+                batch.images, batch.labels, self.policy, generator, recipe.patch_size, first=share.start
+            )
             images = blank_outside(images, labels, self.masked_channels)
         return Batch(images=place_images(images, recipe, self.device), labels=labels, case_ids=batch.case_ids)
 
@@ -125,16 +139,16 @@ def open_session(
         runtime=runtime,
         device=device,
         sampler=_training_sampler(cases, cache, assignment, policy),
-        validation=_validation(cases, CaseCache(cases.open, validation_bytes), assignment, device),
+        validation=_validation(cases, CaseCache(cases.open, validation_bytes), assignment, runtime),
         policy=policy,
         criterion=SegmentationLoss(
             regions=head_regions(assignment.scheme),
             ignore=assignment.scheme.ignore,
             batch_dice=assignment.configuration.batch_dice,
+            total=runtime.ranks.total,
         ),
-        history=History(
-            folder, position=state.counters.history_position, step=state.counters.step, tensorboard=runtime.tensorboard
-        ),
+        learner=runtime.ranks.joined(state.network),
+        history=_history(state, folder, runtime),
         notices=_absent_structures(cases, cache, assignment),
         began=began,
         seconds_before=state.counters.seconds,
@@ -142,6 +156,13 @@ def open_session(
         saved_at=began,
         recorded=(state.counters.step, began),
     )
+
+
+def _history(state: State, folder: Path, runtime: Runtime) -> History | Unrecorded:
+    if not runtime.ranks.writes:
+        return Unrecorded()
+    counters = state.counters
+    return History(folder, position=counters.history_position, step=counters.step, tensorboard=runtime.tensorboard)
 
 
 def _training_sampler(
@@ -171,9 +192,7 @@ def _drawn_size(
     return tuple(max(p, min(w, size)) for p, w, size in zip(patch, wanted, largest, strict=True))
 
 
-def _validation(
-    cases: TrainingCases, cache: CaseCache, assignment: Assignment, device: torch.device
-) -> Validation | None:
+def _validation(cases: TrainingCases, cache: CaseCache, assignment: Assignment, runtime: Runtime) -> Validation | None:
     recipe = assignment.recipe
     if not cases.validation or recipe.validation_batches < 1:
         return None
@@ -187,7 +206,8 @@ def _validation(
         ignore=assignment.scheme.ignore is not None,
     )
     sampler = PatchSampler(cases.validation, cache, sampling)
-    return Validation(sampler=sampler, recipe=recipe, scheme=assignment.scheme, device=device)
+    device = resolve_device(runtime.device)
+    return Validation(sampler=sampler, recipe=recipe, scheme=assignment.scheme, device=device, ranks=runtime.ranks)
 
 
 def _absent_structures(cases: TrainingCases, cache: CaseCache, assignment: Assignment) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ def augment(
     policy: AugmentationPolicy,
     generator: torch.Generator,
     output_size: tuple[int, ...] | None = None,
+    *,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Return randomly changed copies of a batch; the arguments are left as they are.
 
@@ -42,6 +44,8 @@ def augment(
     output_size
         Voxels per axis of the result, cut from the centre; None: as the input. The input should be larger (see
         :meth:`AugmentationPolicy.input_size`), or rotated corners show padding.
+    first
+        Number of the first sample within a larger batch: what chance decided for the samples before it is passed over.
 
     Returns
     -------
@@ -55,6 +59,7 @@ def augment(
     """
     size = tuple(labels.shape[1:]) if output_size is None else tuple(output_size)
     _check(images, labels, policy, size)
+    draw(policy, generator, first, images.shape[1], len(size))
     draws = draw(policy, generator, len(images), images.shape[1], len(size))
     with torch.autocast(images.device.type, enabled=False):
         images, labels = _placed(images, labels, draws.affine, policy, size)
