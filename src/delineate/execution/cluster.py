@@ -70,7 +70,7 @@ class Cluster:
                     pending[self._submitted(function, entry[1])] = entry
                 if not pending:
                     return
-                with suppress(TimeoutError):
+                with suppress(TimeoutError), self._client.as_current():
                     wait(list(pending), timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
                 for future in [future for future in pending if future.done()]:
                     index, item = pending.pop(future)
@@ -82,7 +82,7 @@ class Cluster:
             self._client.cancel(list(pending))
 
     def _submitted(self, function: Callable[[Item], Output], item: Item) -> Any:
-        return self._client.submit(_attempt, function, item, pure=False)
+        return self._client.submit(_attempt, function, item, self.cancellation, pure=False)
 
     def _stop(self, futures: list[Any]) -> None:
         """Ask running tasks to come to a safe point, and wait for those that do."""
@@ -95,6 +95,7 @@ class Cluster:
         working = [future for future in futures if future.key in running]
         while time.monotonic() < deadline and not all(future.done() for future in working):
             time.sleep(0.1)
+        self._client.cancel(working)
 
 
 class RemoteCancellation(Cancellation):
@@ -218,7 +219,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
         threads_per_worker=1,
         processes=True,
         memory_limit=None,  # a case that needs much memory is no leak; Dask would kill its worker
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         env=dict.fromkeys(names, threads),
         silence_logs=50,
     ) as cluster:
@@ -252,9 +253,12 @@ def _await_worker(client: Any, specification: str) -> None:
         ) from error
 
 
-def _attempt(function: Callable[[Item], Output], item: Item) -> Output | DelineateError:
+def _attempt(
+    function: Callable[[Item], Output], item: Item, cancellation: RemoteCancellation
+) -> Output | DelineateError:
     """Run one task in a worker; its own kind of error comes back as a value, so that Dask makes nothing of it."""
     try:
+        cancellation.check()
         return function(item)
     except DelineateError as error:
         return error

@@ -1,4 +1,4 @@
-"""``map(function, items)``, serial, on processes or on a cluster, with progress and cancellation; every failure told."""
+"""``map(function, items)``: serial, on processes or a cluster; progress, cancellation, every failure told."""
 
 from __future__ import annotations
 

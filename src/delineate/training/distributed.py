@@ -118,7 +118,7 @@ def join(place: Place, device: str) -> Iterator[Ranks]:
             if place.rank > 0:
                 time.sleep(SILENCE_SECONDS)
             raise
-        ranks.total(torch.zeros(()))  # nobody leaves while another still needs the connection
+        ranks.wait()  # nobody leaves while another still needs the connection
         dist.destroy_process_group()
 
 

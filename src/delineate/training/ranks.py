@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor, nn
 
 from delineate.errors import PlanError
@@ -56,6 +57,10 @@ class Ranks:
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks of a tensor that has the same shape everywhere; no gradient flows through."""
         return values
+
+    def wait(self) -> None:
+        """Return when all ranks have come here."""
+        self.total(torch.zeros(()))
 
     def agreed_time(self, seconds: float) -> float:
         """Return the first rank's time, so that all take the same decisions."""
