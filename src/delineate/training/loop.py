@@ -194,6 +194,8 @@ def _start_or_resume(state: State, identity: str, folder: Path, extension: Exten
         payload = load_checkpoint(folder)
         check_identity(folder, payload["identity"], identity)
         state.restore(payload, folder)
+        if not ranks.writes:  # the random state in the checkpoint is the first rank's
+            seed_random_states(ranks.index + state.counters.step)
         _logger.info("Resuming the run in %s at step %d.", folder, state.counters.step)
     if extension is not None:
         _extend(state, extension, folder)
