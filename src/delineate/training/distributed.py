@@ -37,7 +37,9 @@ WAIT = timedelta(hours=2)
 rank is noticed at once, by its closed connection; this limit is for one that lives and hangs."""
 
 SILENCE_SECONDS = 3.0
-"""How long a process keeps an error to itself that another one will tell: the launcher ends it within this time."""
+"""How long a process that lost the others keeps it to itself: the launcher ends it within this time, and knows more."""
+YIELD_SECONDS = 15.0
+"""How long any but the first process keeps an error of its own to itself, which the first one may have too."""
 
 _LOST = re.compile(
     r"connection (was )?(closed|reset|refused)|broken pipe|timed? ?out|gloo|nccl|socket|remote process|rank \d+ failed",
@@ -114,9 +116,11 @@ def join(place: Place, device: str) -> Iterator[Ranks]:
         )
         try:
             yield ranks
+        except (Interrupted, LostRankError):
+            raise
         except DelineateError:
             if place.rank > 0:
-                time.sleep(SILENCE_SECONDS)
+                time.sleep(YIELD_SECONDS)
             raise
         ranks.wait()  # nobody leaves while another still needs the connection
         dist.destroy_process_group()
@@ -278,11 +282,13 @@ _AGENT_LOGGERS = ("torch.distributed.elastic", "torch.distributed.launcher")
 
 def _exit_code(exit_codes: Mapping[int, int], processes: int) -> int:
     """Return the exit code of what went wrong first; a killed process cannot have told it, so it is told here."""
-    for rank, code in exit_codes.items():
-        if code < 0:
-            raise ResourceError(
-                f"Process {rank + 1} of {processes} was ended by signal {signal.Signals(-code).name}, perhaps because "
-                "memory ran out; the others were stopped. Run the same command again to go on from the last "
-                "checkpoint, with fewer devices or less memory if it happens again."
-            )
-    return next(iter(exit_codes.values()))
+    told = [code for code in exit_codes.values() if code > 0]
+    if told:
+        return told[0]
+    # the launcher ends the other processes by SIGTERM
+    rank, code = min(exit_codes.items(), key=lambda item: item[1] == -signal.SIGTERM)
+    raise ResourceError(
+        f"Process {rank + 1} of {processes} was ended by signal {signal.Signals(-code).name}, perhaps because memory "
+        "ran out; the others were stopped. Run the same command again to go on from the last checkpoint, with fewer "
+        "devices or less memory if it happens again."
+    )
