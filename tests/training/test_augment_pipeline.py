@@ -68,6 +68,9 @@ def test_same_seed_same_result_at_once_or_one_by_one(name, patch):
     singles = [augment(images[i : i + 1], labels[i : i + 1], policy, generator, patch) for i in range(16)]
     torch.testing.assert_close(first[0], torch.cat([s[0] for s in singles]))
     assert torch.equal(first[1], torch.cat([s[1] for s in singles]))
+    share = augment(images[5:9], labels[5:9], policy, seeded(), patch, first=5)
+    torch.testing.assert_close(first[0][5:9], share[0])
+    assert torch.equal(first[1][5:9], share[1])
     other = augment(images, labels, policy, seeded(6), patch)
     assert not torch.equal(first[0], other[0])
 

@@ -43,6 +43,17 @@ def test_a_batch_is_a_pure_function_of_seed_and_step():
     assert not np.array_equal(one.draw(3).images, toy_sampler(stream=1).draw(3).images)
 
 
+@pytest.mark.parametrize("patch", [(8, 8, 8), (8, 8)])
+@pytest.mark.parametrize("order", ["shuffled", "with_replacement"])
+def test_shares_of_a_batch_make_up_the_batch(patch, order):
+    sampler = toy_sampler(batch_size=5, patch_size=patch, case_order=order)
+    whole = sampler.draw(3)
+    parts = [sampler.draw(3, share) for share in (slice(0, 2), slice(2, 4), slice(4, 5))]
+    assert np.array_equal(whole.images, np.concatenate([part.images for part in parts]))
+    assert np.array_equal(whole.labels, np.concatenate([part.labels for part in parts]))
+    assert whole.case_ids == sum((part.case_ids for part in parts), ())
+
+
 def test_shapes_and_dtypes():
     patches = toy_sampler().draw(0)
     assert patches.images.shape == (3, 1, 6, 6, 6)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delineate.cli.scale_commands import predict_on_cluster, train_elsewhere
+from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
 from delineate.errors import DatasetError, UsageError
 from delineate.execution import Cancellation, Progress, Watched
 from delineate.execution.quantities import read_budget, read_memory, spoken_seconds
@@ -155,15 +157,21 @@ def _preprocess_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     _configuration(parser)
     _jobs(parser)
+    cluster_option(parser)
 
 
 def _preprocess(session: Session) -> int:
     from delineate.workflows.prepare_dataset import preprocess_run
 
     options = session.options
-    count = preprocess_run(
-        options.run_folder, configuration=options.configuration, workers=options.jobs, **session.watched
-    )
+    with cluster_of(options) as cluster:
+        count = preprocess_run(
+            options.run_folder,
+            configuration=options.configuration,
+            workers=options.jobs,
+            cluster=cluster,
+            **session.watched,
+        )
     print(f"{count} cases prepared; those that were ready are kept")
     return 0
 
@@ -176,17 +184,22 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     _start_model(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     _jobs(parser)
+    cluster_option(parser)
+    devices_option(parser)
 
 
 def _train(session: Session) -> int:
+    options = session.options
+    folds, extension = _folds(options.fold), _extension(options.extend)
+    if (code := train_elsewhere(session, folds, extension)) is not None:
+        return code
     from delineate.workflows.resume_run import train_run
 
-    options = session.options
     trained = train_run(
         options.run_folder,
         configuration=options.configuration,
-        folds=_folds(options.fold),
-        extension=_extension(options.extend),
+        folds=folds,
+        extension=extension,
         device=options.device,
         workers=options.jobs,
         start_model=options.start_model,
@@ -223,9 +236,12 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="predict again what stands in the output folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    cluster_option(parser)
 
 
 def _predict(session: Session) -> int:
+    if session.options.cluster is not None:
+        return predict_on_cluster(session)
     from delineate.workflows.model import load_model
     from delineate.workflows.segment_folder import find_images, segment_files
 

@@ -36,6 +36,15 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what processes that were killed in :func:`atomic_path` left of writing ``name`` (a glob) in ``folder``.
+
+    Only for a folder in which nobody writes that name now.
+    """
+    for leftover in folder.glob(f".partial-*-{name}"):
+        _remove(leftover)
+
+
 def _remove(path: Path) -> None:
     """Remove what was not renamed: a file, or a folder of files."""
     if path.is_dir():

@@ -1,14 +1,15 @@
-"""``map(function, items)``, serial or on processes, with progress, cancellation and every failure told."""
+"""``map(function, items)``: serial, on processes or a cluster; progress, cancellation, every failure told."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from delineate.errors import DelineateError
+from delineate.execution.cluster import Cluster
+from delineate.execution.outcome import Outcome
 from delineate.execution.progress import Cancellation, Progress, Silent
 
 Item = TypeVar("Item")
@@ -17,22 +18,13 @@ Output = TypeVar("Output")
 Backend = Literal["serial", "threads", "processes"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome(Generic[Item, Output]):
-    """What became of one item: ``value`` if ``error`` is None."""
-
-    item: Item
-    value: Output | None = None
-    error: DelineateError | None = None
-
-
 def map_items(
     function: Callable[[Item], Output],
     items: Sequence[Item],
     *,
     what: str,
     workers: int = 1,
-    backend: Backend = "processes",
+    backend: Backend | Cluster = "processes",
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> list[Outcome[Item, Output]]:
@@ -42,6 +34,10 @@ def map_items(
     exception is a fault of the program and ends the work. At most ``2 * workers`` items are under way at a time, so
     that memory stays bounded. ``workers=1`` runs in the calling thread.
 
+    On a :class:`~delineate.execution.cluster.Cluster`, which knows its own number of workers, ``function`` must be a
+    plain function (or a ``partial`` of one) whose arguments can be sent to another process. It runs again if its worker
+    is lost.
+
     Raises
     ------
     Interrupted
@@ -50,9 +46,15 @@ def map_items(
     progress = progress or Silent()
     cancellation = cancellation or Cancellation()
     progress.start(what, len(items))
-    run = _serial if workers <= 1 or backend == "serial" else _pooled(workers, backend)
+    numbered = list(enumerate(items))
+    if isinstance(backend, Cluster):
+        coming = backend.run(function, numbered, cancellation)
+    elif workers <= 1 or backend == "serial":
+        coming = _serial(function, numbered, cancellation)
+    else:
+        coming = _pooled(workers, backend)(function, numbered, cancellation)
     outcomes: dict[int, Outcome[Item, Output]] = {}
-    for index, outcome in run(function, list(enumerate(items)), cancellation):
+    for index, outcome in coming:
         outcomes[index] = outcome
         progress.advance()
     progress.finish()

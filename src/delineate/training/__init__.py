@@ -2,9 +2,10 @@
 
 from delineate.training.loop import TrainedFold, fit
 from delineate.training.probe import measure_step
+from delineate.training.ranks import Ranks
 from delineate.training.sampler import TrainingCases
 from delineate.training.schedule import Extension
 from delineate.training.session import Runtime
 from delineate.training.state import Assignment
 
-__all__ = ["Assignment", "Extension", "Runtime", "TrainedFold", "TrainingCases", "fit", "measure_step"]
+__all__ = ["Assignment", "Extension", "Ranks", "Runtime", "TrainedFold", "TrainingCases", "fit", "measure_step"]

@@ -79,6 +79,18 @@ class History:
             self._board.close()
 
 
+class Unrecorded:
+    """The record of a process that leaves it to the first of several."""
+
+    position: int = 0
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
 def read_history(folder: Path) -> tuple[Record, ...]:
     """Return the records of the run in ``folder``, oldest first; none if there is no file.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from delineate.errors import DatasetError, Interrupted, PlanError, TrainingError, UsageError
+from delineate.execution.atomic import remove_leftovers
 from delineate.execution.progress import Cancellation, Progress
 from delineate.training.allocator import keep_memory, shortage_explained
 from delineate.training.batches import Batch, in_order
@@ -34,6 +34,7 @@ from delineate.training.history import Record, read_history
 from delineate.training.live_line import bar_length, live_line
 from delineate.training.optimizer import set_learning_rate
 from delineate.training.precision import resolve_device
+from delineate.training.ranks import Ranks
 from delineate.training.sampler import TrainingCases
 from delineate.training.schedule import Extension, extension_leg, learning_rate
 from delineate.training.session import Runtime, Session, open_session
@@ -97,7 +98,7 @@ def fit(
     folder
         Where checkpoints and ``metrics.jsonl`` of this fold are kept.
     runtime
-        Device, checkpoint interval, caching.
+        Device, checkpoint interval, caching, and the processes that train together.
     extension
         More training for a finished run: the learning rate rises to half the recipe's and is annealed again. A run that
         was interrupted inside an extension goes on with it when the same extension is given again.
@@ -126,16 +127,22 @@ def fit(
     Interrupted
         If a stop was requested; the state is saved.
     """
-    runtime = runtime or Runtime()
+    runtime = (runtime or Runtime()).agreed()
+    ranks, recipe = runtime.ranks, assignment.recipe
+    ranks.share(recipe.batch_size)
     began, device = runtime.clock(), resolve_device(runtime.device)
     _check_cases(cases, assignment)
     keep_memory()
-    with shortage_explained(_memory_advice(assignment, folder)), _own_randomness(assignment.recipe.seed, device):
-        state = new_state(network, assignment.recipe, device)
-        _start_or_resume(state, assignment.identity(cases), folder, extension)
+    with (
+        ranks.losses_explained(f"The last checkpoint is kept in {folder}; run the same command again to go on."),
+        shortage_explained(_memory_advice(assignment, folder)),
+        _own_randomness(recipe.seed + ranks.index, device),
+    ):
+        state = new_state(network, recipe, device)
+        _start_or_resume(state, assignment.identity(cases), folder, extension, ranks)
         session = open_session(state, cases, assignment, folder, runtime, began)
         session.progress = progress or session.progress
-        session.cancellation = cancellation or session.cancellation
+        session.cancellation = ranks.agreed(cancellation or session.cancellation)
         with closing(session.history):
             if not state.counters.finished:
                 _train(state, session)
@@ -186,13 +193,15 @@ def _check_cases(cases: TrainingCases, assignment: Assignment) -> None:
         )
 
 
-def _start_or_resume(state: State, identity: str, folder: Path, extension: Extension | None) -> None:
-    for leftover in folder.glob(".partial-*"):  # of a process that was killed while it wrote
-        shutil.rmtree(leftover, ignore_errors=True)
+def _start_or_resume(state: State, identity: str, folder: Path, extension: Extension | None, ranks: Ranks) -> None:
+    if ranks.writes:
+        remove_leftovers(folder)
     if has_checkpoint(folder):
         payload = load_checkpoint(folder)
         check_identity(folder, payload["identity"], identity)
         state.restore(payload, folder)
+        if not ranks.writes:  # the random state in the checkpoint is the first rank's
+            seed_random_states(ranks.index + state.counters.step)
         _logger.info("Resuming the run in %s at step %d.", folder, state.counters.step)
     if extension is not None:
         _extend(state, extension, folder)
@@ -239,7 +248,7 @@ def _stop_if_asked(state: State, session: Session) -> None:
 def _learn(state: State, session: Session, batch: Batch) -> None:
     recipe, counters = session.assignment.recipe, state.counters
     set_learning_rate(state.optimizer, _rate(state, session))
-    outcome = train_step(state.network, state.optimizer, session.criterion, batch.images, batch.labels, recipe)
+    outcome = train_step(session.learner, state.optimizer, session.criterion, batch.images, batch.labels, recipe)
     _count(state, session, outcome, batch)
     counters.step += 1
     if state.average is not None and outcome.applied:
@@ -325,7 +334,7 @@ def _keep_if_best(state: State, session: Session) -> None:
     if counters.smoothed_dice is None or counters.smoothed_dice <= (counters.best_dice or -1.0):
         return
     counters.best_dice = counters.smoothed_dice
-    if session.runtime.keep_best:
+    if session.runtime.keep_best and session.runtime.ranks.writes:
         content = {"step": counters.step, "network": _weights(state), "smoothed_dice": counters.smoothed_dice}
         save_weights(session.folder / BEST_FILE, content)
 
@@ -341,7 +350,8 @@ def _checkpoint_is_due(session: Session) -> bool:
 def _save(state: State, session: Session) -> None:
     began = session.runtime.clock()
     state.counters.seconds = session.seconds
-    save_checkpoint(session.folder, state.payload(session.identity))
+    if session.runtime.ranks.writes:
+        save_checkpoint(session.folder, state.payload(session.identity))
     session.saved_at = session.runtime.clock()
     session.save_seconds = session.saved_at - began
 

@@ -11,7 +11,7 @@ Knows no networks, files or schedules. Shape letters: B sample, C head, V voxel 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,14 @@ CHUNK_VOXELS = 1 << 17
 """Voxels that a CPU works on at a time, so that the buffers of one class stay in its second-level cache."""
 
 
+Total = Callable[[Tensor], Tensor]
+"""The sum of a tensor over all processes that share the batch."""
+
+
+def _alone(values: Tensor) -> Tensor:
+    return values
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentationLoss:
     """Cross-entropy minus soft Dice between logits and an integer label map.
@@ -40,6 +48,9 @@ class SegmentationLoss:
         Value of voxels that nobody annotated; they count neither in the value nor in the gradient.
     batch_dice
         Dice over the voxels of the whole batch instead of per sample (nnU-Net's ``batch_dice``).
+    total
+        Sums over the processes that share the batch. Value and gradient are then those of the loss of the whole batch;
+        the gradient of the weights is the sum over the processes. The default is for one process.
 
     Raises
     ------
@@ -55,6 +66,7 @@ class SegmentationLoss:
     regions: tuple[tuple[int, ...], ...] | None = None
     ignore: int | None = None
     batch_dice: bool = False
+    total: Total = _alone
 
     def __post_init__(self) -> None:
         if self.regions is not None and (not self.regions or not all(self.regions)):
@@ -230,14 +242,15 @@ def _softmax(
     """
     chunks = _chunks(logits)
     parts = [_forward(logits[chunk], target[chunk], settings.ignore) for chunk in chunks]
-    n = sum((part.annotated for part in parts), start=parts[0].annotated.new_zeros(())).clamp_(min=1)
+    n = settings.total(sum((part.annotated for part in parts), start=parts[0].annotated.new_zeros(()))).clamp_(min=1)
     sums = torch.cat([part.sums for part in parts], 1)
-    dice, on_intersection, on_predicted = _dice_loss(sums[:, :, 1:], batch_dice=settings.batch_dice)
+    dice, on_intersection, on_predicted = _dice_loss(sums[:, :, 1:], settings)
     if gradient is not None:
         slopes = functional.pad(torch.stack([on_intersection, on_predicted]) * weight, (1, 0))  # 0 for background
         for chunk, part in zip(chunks, parts, strict=True):
             _softmax_gradient(part.probabilities, target[chunk], slopes[:, chunk], weight / n, gradient[chunk])
-    return (dice - sum(part.log_likelihood for part in parts) / n) * weight
+    own = sum((part.log_likelihood for part in parts), start=parts[0].log_likelihood.new_zeros(()))
+    return (dice - settings.total(own) / n) * weight
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -312,15 +325,16 @@ def _sigmoid(
     annotated = [
         target[chunk].numel() if mask is None else mask.sum() for chunk, mask in zip(chunks, masks, strict=True)
     ]
-    n = torch.as_tensor(sum(annotated), device=logits.device).clamp(min=1)
+    n = settings.total(torch.as_tensor(sum(annotated), device=logits.device)).clamp(min=1)
     if settings.ignore is None:
         n = n * len(regions)
     terms = []
     for r, values in enumerate(regions):
         parts = [_head(logits[c, r], _members(target[c], values), m) for c, m in zip(chunks, masks, strict=True)]
         sums = torch.cat([part.sums for part in parts], 1)[:, :, None]
-        dice, on_intersection, on_predicted = _dice_loss(sums, batch_dice=settings.batch_dice)
-        terms.append(dice / len(regions) + sum(part.entropy for part in parts) / n)
+        dice, on_intersection, on_predicted = _dice_loss(sums, settings)
+        entropy = sum((part.entropy for part in parts), start=parts[0].entropy.new_zeros(()))
+        terms.append(dice / len(regions) + settings.total(entropy) / n)
         if gradient is not None:
             slopes = torch.stack([on_intersection, on_predicted]) * (weight / len(regions))
             for chunk, part in zip(chunks, parts, strict=True):
@@ -376,19 +390,28 @@ def _chunks(logits: Tensor) -> list[slice]:
     return [slice(first, first + step) for first in range(0, samples, step)]
 
 
-def _dice_loss(sums: Tensor, *, batch_dice: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _dice_loss(sums: Tensor, settings: SegmentationLoss) -> tuple[Tensor, Tensor, Tensor]:
     """Return minus the mean soft Dice and its slopes (B, C) with respect to intersection and predicted volume.
 
-    ``sums`` is (3, B, C): intersection, predicted and reference volume.
+    ``sums`` is (3, B, C): intersection, predicted and reference volume of the samples of this process.
     """
     shape = sums.shape[1:]
-    intersection, predicted, reference = sums.sum(1, keepdim=True) if batch_dice else sums
+    if not settings.batch_dice:
+        part = shape[0] / settings.total(sums.new_tensor(shape[0]))  # of the samples of all processes
+        value, on_intersection, on_predicted = _dice_parts(sums)
+        return settings.total(value * part), on_intersection * part, on_predicted * part
+    value, on_intersection, on_predicted = _dice_parts(settings.total(sums.sum(1, keepdim=True)))
+    return value, on_intersection.expand(shape), on_predicted.expand(shape)
+
+
+def _dice_parts(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    intersection, predicted, reference = sums
     numerator = 2 * intersection + DICE_SMOOTHING
     denominator = predicted + reference + DICE_SMOOTHING
     share = 1 / math.prod(numerator.shape)
     on_intersection = (-2 * share) / denominator
     on_predicted = share * numerator / denominator.square()
-    return -(numerator / denominator).mean(), on_intersection.expand(shape), on_predicted.expand(shape)
+    return -(numerator / denominator).mean(), on_intersection, on_predicted
 
 
 def _indicator(target: Tensor, label: int, *, out: Tensor) -> None:

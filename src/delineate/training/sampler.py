@@ -99,6 +99,17 @@ class Patches:
     case_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """Where a patch is cut out."""
+
+    case_id: str
+    plane: int | None
+    """Slice of the volume for patches with 2 axes."""
+    corner: tuple[int, ...]
+    """First index of the patch per axis."""
+
+
 class PatchSampler:
     """Draws the batch of any step.
 
@@ -124,11 +135,15 @@ class PatchSampler:
         self.sampling = sampling
         self._cache = cache
 
-    def draw(self, step: int) -> Patches:
-        """Return the batch of ``step``, the same one whenever it is asked for."""
+    def draw(self, step: int, share: slice = slice(None)) -> Patches:
+        """Return the batch of ``step``, or only a share of its samples; the same one whenever it is asked for.
+
+        The places of all samples are drawn, so that the shares of several processes make up the one batch.
+        """
         rng = np.random.default_rng([self.sampling.seed, self.sampling.stream, step])
         case_ids = [self._case_id(step, position, rng) for position in range(self.sampling.batch_size)]
-        drawn = [self._patch(case_id, position, rng) for position, case_id in enumerate(case_ids)]
+        places = [self._place(case_id, position, rng) for position, case_id in enumerate(case_ids)]
+        drawn = [self._cut_out(place) for place in places[share]]
         previous = [stage for *_, stage in drawn if stage is not None]
         if previous and len(previous) < len(drawn):
             raise DatasetError(f"Some of the cases {', '.join(case_ids)} have a previous stage and some have none.")
@@ -136,7 +151,7 @@ class PatchSampler:
             images=np.stack([image for image, *_ in drawn]),
             labels=np.stack([labels for _, labels, _ in drawn]),
             previous=np.stack(previous) if previous else None,
-            case_ids=tuple(case_ids),
+            case_ids=tuple(case_ids[share]),
         )
 
     def _case_id(self, step: int, position: int, rng: np.random.Generator) -> str:
@@ -146,22 +161,26 @@ class PatchSampler:
         order = np.random.default_rng([self.sampling.seed, self.sampling.stream, turn, len(self.case_ids)])
         return self.case_ids[int(order.permutation(len(self.case_ids))[place])]
 
-    def _patch(
-        self, case_id: str, position: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.int16] | None]:
+    def _place(self, case_id: str, position: int, rng: np.random.Generator) -> _Place:
         case = self._cache.get(case_id)
         centre = self._centre(case, position, rng)
+        shape, plane = case.array.shape[1:], None
+        if len(self.sampling.patch_size) == 2:
+            plane = int(rng.integers(shape[0])) if centre is None else int(centre[0])
+            centre, shape = None if centre is None else centre[1:], shape[1:]
+        corner = _lower_corner(shape, self.sampling.patch_size, centre, rng)
+        return _Place(case_id=case_id, plane=plane, corner=corner)
+
+    def _cut_out(self, place: _Place) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.int16] | None]:
+        case = self._cache.get(place.case_id)
         array, labels, previous = case.array, case.labels, case.previous
         if labels is None:
-            raise DatasetError(f"Case {case_id} has no labels; training and validation need them.")
-        if len(self.sampling.patch_size) == 2:
-            plane = int(rng.integers(array.shape[1])) if centre is None else int(centre[0])
-            array, labels = array[:, plane], labels[plane]
-            previous = None if previous is None else previous[plane]
-            centre = None if centre is None else centre[1:]
+            raise DatasetError(f"Case {place.case_id} has no labels; training and validation need them.")
+        if place.plane is not None:
+            array, labels = array[:, place.plane], labels[place.plane]
+            previous = None if previous is None else previous[place.plane]
         patch, drawn = self.sampling.patch_size, self.sampling.drawn_size or self.sampling.patch_size
-        corner = _lower_corner(labels.shape, patch, centre, rng)
-        lower = [low - (have // 2 - want // 2) for low, have, want in zip(corner, drawn, patch, strict=True)]
+        lower = [low - (have // 2 - want // 2) for low, have, want in zip(place.corner, drawn, patch, strict=True)]
         stage = None if previous is None else _cut(previous, lower, drawn, fill=OUTSIDE_LABEL, dtype=np.int16)
         image = _cut(array, lower, drawn, fill=0, dtype=np.float32)
         return image, _cut(labels, lower, drawn, fill=OUTSIDE_LABEL, dtype=np.int16), stage

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from delineate.execution.progress import Cancellation, Progress, Silent
 from delineate.training.augment import AugmentationPolicy, augment_together, blank_outside, disturb, one_hot, policy_for
 from delineate.training.batches import Batch, step_generator, to_device
-from delineate.training.history import History
+from delineate.training.history import History, Unrecorded
 from delineate.training.losses import SegmentationLoss
 from delineate.training.precision import place_images, resolve_device
+from delineate.training.ranks import Ranks
 from delineate.training.sampler import (
     DEFAULT_CACHE_BYTES,
     CaseCache,
@@ -31,6 +32,8 @@ from delineate.training.validation import Validation, head_names, head_regions
 
 VALIDATION_STREAM = 1
 """Random numbers of the validation patches; training uses stream 0."""
+STAGE_SEED = 1 << 20
+"""Added to the seed for the faults of a previous stage, which are drawn apart from the augmentation."""
 VALIDATION_CACHE_SHARE = 0.2
 """Part of the cache for validation cases: a fold has four training cases for one of them."""
 
@@ -55,6 +58,13 @@ class Runtime:
     """Also keep the weights with the best smoothed pseudo-Dice (nnU-Net's ``checkpoint_best``)."""
     clock: Callable[[], float] = time.monotonic
     """Seconds; replaced in tests."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that share the work; the same on all of them but for their number."""
+
+    def agreed(self) -> Runtime:
+        """Return the same, with a clock that shows all ranks the same time."""
+        own, ranks = self.clock, self.ranks
+        return replace(self, clock=lambda: ranks.agreed_time(own()))
 
 
 @dataclass(kw_only=True)
@@ -70,7 +80,9 @@ class Session:
     validation: Validation | None
     policy: AugmentationPolicy
     criterion: SegmentationLoss
-    history: History
+    learner: nn.Module
+    """The network as it is trained through: itself, or joined with those of other processes."""
+    history: History | Unrecorded
     notices: tuple[str, ...]
     progress: Progress = field(default_factory=Silent)
     cancellation: Cancellation = field(default_factory=Cancellation)
@@ -99,23 +111,28 @@ class Session:
         return self.seconds_before + self.runtime.clock() - self.began
 
     def batch(self, step: int) -> Batch:
-        """Return the augmented batch of a step; a pure function of the step."""
+        """Return this process's share of the augmented batch of a step; a pure function of the step."""
         recipe = self.assignment.recipe
-        batch = to_device(self.sampler.draw(step), self.device)
+        share = self.runtime.ranks.share(recipe.batch_size)
+        batch = to_device(self.sampler.draw(step, share), self.device)
         generator = step_generator(recipe.seed, step)
         maps = (batch.labels,) if batch.previous is None else (batch.labels, batch.previous)
         with torch.no_grad():
-            images, (labels, *stage) = augment_together(batch.images, maps, self.policy, generator, recipe.patch_size)
+            images, (labels, *stage) = augment_together(
+                batch.images, maps, self.policy, generator, recipe.patch_size, first=share.start
+            )
             images = blank_outside(images, labels, self.masked_channels)
             if stage:
-                images = torch.cat([images, self._stage_channels(stage[0], generator)], 1)
+                images = torch.cat([images, self._stage_channels(stage[0], step, share.start)], 1)
         return Batch(images=place_images(images, recipe, self.device), labels=labels, case_ids=batch.case_ids)
 
-    def _stage_channels(self, previous: Tensor, generator: torch.Generator) -> Tensor:
+    def _stage_channels(self, previous: Tensor, step: int, first: int) -> Tensor:
         """Return the previous stage's label map (B, *patch) as channels, with random faults if the policy has them."""
         channels = one_hot(previous, self.assignment.scheme.values)
         policy = self.policy.previous_stage
-        return channels if policy is None else disturb(channels, policy, generator)
+        if policy is None:
+            return channels
+        return disturb(channels, policy, step_generator(self.assignment.recipe.seed + STAGE_SEED, step), first=first)
 
 
 def open_session(
@@ -135,16 +152,16 @@ def open_session(
         runtime=runtime,
         device=device,
         sampler=_training_sampler(cases, cache, assignment, policy),
-        validation=_validation(cases, CaseCache(cases.open, validation_bytes), assignment, device),
+        validation=_validation(cases, CaseCache(cases.open, validation_bytes), assignment, runtime),
         policy=policy,
         criterion=SegmentationLoss(
             regions=head_regions(assignment.scheme),
             ignore=assignment.scheme.ignore,
             batch_dice=assignment.configuration.batch_dice,
+            total=runtime.ranks.total,
         ),
-        history=History(
-            folder, position=state.counters.history_position, step=state.counters.step, tensorboard=runtime.tensorboard
-        ),
+        learner=runtime.ranks.joined(state.network),
+        history=_history(state, folder, runtime),
         notices=_absent_structures(cases, cache, assignment),
         began=began,
         seconds_before=state.counters.seconds,
@@ -152,6 +169,13 @@ def open_session(
         saved_at=began,
         recorded=(state.counters.step, began),
     )
+
+
+def _history(state: State, folder: Path, runtime: Runtime) -> History | Unrecorded:
+    if not runtime.ranks.writes:
+        return Unrecorded()
+    counters = state.counters
+    return History(folder, position=counters.history_position, step=counters.step, tensorboard=runtime.tensorboard)
 
 
 def _training_sampler(
@@ -181,9 +205,7 @@ def _drawn_size(
     return tuple(max(p, min(w, size)) for p, w, size in zip(patch, wanted, largest, strict=True))
 
 
-def _validation(
-    cases: TrainingCases, cache: CaseCache, assignment: Assignment, device: torch.device
-) -> Validation | None:
+def _validation(cases: TrainingCases, cache: CaseCache, assignment: Assignment, runtime: Runtime) -> Validation | None:
     recipe = assignment.recipe
     if not cases.validation or recipe.validation_batches < 1:
         return None
@@ -197,7 +219,8 @@ def _validation(
         ignore=assignment.scheme.ignore is not None,
     )
     sampler = PatchSampler(cases.validation, cache, sampling)
-    return Validation(sampler=sampler, recipe=recipe, scheme=assignment.scheme, device=device)
+    device = resolve_device(runtime.device)
+    return Validation(sampler=sampler, recipe=recipe, scheme=assignment.scheme, device=device, ranks=runtime.ranks)
 
 
 def _absent_structures(cases: TrainingCases, cache: CaseCache, assignment: Assignment) -> tuple[str, ...]:

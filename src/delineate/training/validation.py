@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from delineate.training.augment import one_hot
 from delineate.training.batches import to_device
 from delineate.training.losses import pseudo_counts
 from delineate.training.precision import forward, place_images
+from delineate.training.ranks import Ranks
 from delineate.training.sampler import PatchSampler
 
 SMOOTHING = 0.9
@@ -32,13 +33,16 @@ class Validation:
     recipe: Recipe
     scheme: LabelScheme
     device: torch.device
+    ranks: Ranks = field(default_factory=Ranks)
+    """Processes that share the patches."""
 
     @torch.no_grad()
     def dice(self, network: nn.Module) -> dict[str, float]:
         """Return the Dice of every structure over all validation patches; NaN if it is neither there nor found."""
         with full_resolution(network):
-            counts = [self._counts(network, index) for index in range(self.recipe.validation_batches)]
-        totals = torch.stack(counts).sum(0).tolist()
+            counts = [self._counts(network, index) for index in self.ranks.turns(self.recipe.validation_batches)]
+        none = torch.zeros((len(head_names(self.scheme)), 3), dtype=torch.int64, device=self.device)
+        totals = self.ranks.total(torch.stack([none, *counts]).sum(0)).tolist()
         return {name: _dice(*total) for name, total in zip(head_names(self.scheme), totals, strict=True)}
 
     def _counts(self, network: nn.Module, index: int) -> Tensor:

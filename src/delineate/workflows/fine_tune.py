@@ -103,8 +103,8 @@ def start_from(
         )
     if configuration.previous_stage is not None:
         raise UsageError(
-            f"{folder.root} is planned for the second stage of a cascade ({configuration.name}), which cannot start from "
-            "a model, because its input channels are its own. Plan 3d_fullres or 3d_lowres."
+            f"{folder.root} is planned for the second stage of a cascade ({configuration.name}), which cannot start "
+            "from a model, because its input channels are its own. Plan 3d_fullres or 3d_lowres."
         )
     _, report = first_weights(start, dataset, configuration, seed=recipe.seed, fold="0")
     _write_origin(folder, start, report)

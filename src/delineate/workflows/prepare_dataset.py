@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 from delineate.errors import DatasetError, UsageError
-from delineate.execution import Cancellation, Progress, map_items
+from delineate.execution import Cancellation, Cluster, Progress, Silent, Watched, map_items
 from delineate.formats.datasets import CaseFiles, Dataset, open_dataset, verified, verify_dataset
 from delineate.formats.datasets.repairs import DROP_FAULTY_CASES
 from delineate.formats.nnunet.plans_json import read_plan
@@ -33,10 +34,24 @@ def prepare_dataset(
     store: PreparedStore,
     *,
     workers: int = 1,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> int:
     """Prepare the training cases that the store does not have yet; return how many that were.
+
+    Parameters
+    ----------
+    dataset, plan, configuration
+        What is prepared, and how.
+    store
+        Where prepared cases are kept; on a cluster its folder and the dataset must be reachable for the workers.
+    workers
+        Threads of this process.
+    cluster
+        Work there instead.
+    progress, cancellation
+        Where to tell how far it is, and who may stop it.
 
     Raises
     ------
@@ -49,16 +64,12 @@ def prepare_dataset(
     if not missing:
         return 0
 
-    def prepare_one(files: CaseFiles) -> None:
-        case = dataset.load(files)
-        store.write(case.case_id, prepare(case.image, case.labels, plan, configuration, case_id=case.case_id))
-
     outcomes = map_items(
-        prepare_one,
+        partial(prepare_one, dataset, plan, configuration, store),
         missing,
         what="preprocess",
         workers=workers,
-        backend="threads",
+        backend=cluster or "threads",
         progress=progress,
         cancellation=cancellation,
     )
@@ -66,6 +77,21 @@ def prepare_dataset(
     if failures:
         raise DatasetError(f"{len(failures)} case(s) of {dataset.root} cannot be prepared.", failures)
     return len(missing)
+
+
+def prepare_one(
+    dataset: Dataset, plan: Plan, configuration: Configuration, store: PreparedStore, files: CaseFiles
+) -> None:
+    """Prepare one case, unless another worker has done so already.
+
+    Raises
+    ------
+    DelineateError
+        What is wrong with the case.
+    """
+    if not store.has(files.case_id):
+        case = dataset.load(files)
+        store.write(case.case_id, prepare(case.image, case.labels, plan, configuration, case_id=case.case_id))
 
 
 def dataset_of_run(folder: RunFolder) -> Dataset:
@@ -97,6 +123,7 @@ def preprocess_run(
     *,
     configuration: str | None = None,
     workers: int = 1,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> int:
@@ -109,8 +136,9 @@ def preprocess_run(
     DatasetError
         If cases cannot be prepared.
     """
-    folder = RunFolder(root=root, configuration=configuration)
+    folder = RunFolder(root=root.resolve(), configuration=configuration)
     dataset, plan = dataset_of_run(folder), read_plan(folder.plan)
     trained, _ = read_recipe(folder.recipe)
     store = open_store(folder, plan, trained)
-    return prepare_dataset(dataset, plan, trained, store, workers=workers, progress=progress, cancellation=cancellation)
+    watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
+    return prepare_dataset(dataset, plan, trained, store, workers=workers, cluster=cluster, **watched)

@@ -10,7 +10,7 @@ from delineate.execution import Cancellation, Progress
 from delineate.formats.model_package import DOCUMENT, ModelPackage, read_package, write_package
 from delineate.formats.nnunet.fingerprint_json import fingerprint_to_json
 from delineate.networks import SegmentationNetwork, build_network
-from delineate.training import Assignment, Extension, Runtime, TrainedFold, TrainingCases, fit
+from delineate.training import Assignment, Extension, Ranks, Runtime, TrainedFold, TrainingCases, fit
 from delineate.workflows.fine_tune import begin_from_origin, origin_facts
 from delineate.workflows.previous_stage import cases_of, predict_previous_stage, previous_package
 from delineate.workflows.training_run import TrainingRun
@@ -35,6 +35,7 @@ def train_model(
     *,
     folds: Sequence[str],
     extension: Extension | None = None,
+    ranks: Ranks | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> TrainedModel:
@@ -48,6 +49,8 @@ def train_model(
         Names of folds; a time budget in the recipe counts for each of them.
     extension
         More training for finished folds.
+    ranks
+        The processes that train together; the first one writes the package.
     progress, cancellation
         Where to tell how far it is, and who may stop it.
 
@@ -64,21 +67,42 @@ def train_model(
     Interrupted
         If a stop was requested; the state is saved.
     """
+    ranks = ranks or Ranks()
     trained = {}
     for fold in folds:
-        predict_previous_stage(run, fold, progress=progress, cancellation=cancellation)
-        trained[fold] = fit(
-            new_network(run, fold),
-            training_cases(run, fold),
-            assignment_of(run, fold),
-            run.folder.fold(fold),
-            runtime=Runtime(device=run.machine.device, prefetch=1 if run.machine.is_gpu else 0),
-            extension=extension,
-            progress=progress,
-            cancellation=cancellation,
+        trained[fold] = train_fold(
+            run, fold, extension=extension, ranks=ranks, progress=progress, cancellation=cancellation
         )
-    package = write_package(run.folder.model, with_earlier_folds(run, package_of(run, trained)))
+    package = package_of(run, trained)
+    if ranks.writes:
+        package = write_package(run.folder.model, with_earlier_folds(run, package))
     return TrainedModel(package=package, folds=trained)
+
+
+def train_fold(
+    run: TrainingRun,
+    fold: str,
+    *,
+    extension: Extension | None = None,
+    ranks: Ranks | None = None,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> TrainedFold:
+    """Train one fold, or go on with it; a finished one is not trained again. See :func:`train_model`."""
+    ranks = ranks or Ranks()
+    if ranks.writes:
+        predict_previous_stage(run, fold, progress=progress, cancellation=cancellation)
+    ranks.wait()
+    return fit(
+        new_network(run, fold),
+        training_cases(run, fold),
+        assignment_of(run, fold),
+        run.folder.fold(fold),
+        runtime=Runtime(device=run.machine.device, prefetch=1 if run.machine.is_gpu else 0, ranks=ranks),
+        extension=extension,
+        progress=progress,
+        cancellation=cancellation,
+    )
 
 
 def new_network(run: TrainingRun, fold: str) -> SegmentationNetwork:

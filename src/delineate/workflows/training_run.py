@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-from delineate.execution import Watched
+from delineate.execution import Cluster, Watched
 from delineate.formats.prepared_store import PreparedStore
 from delineate.planning.machine import Machine
 from delineate.planning.splits import Split
@@ -29,7 +29,7 @@ class TrainingRun:
         """The prepared cases; configurations with equal preparation share them."""
         return open_store(self.folder, self.planned.plan, self.decision.configuration)
 
-    def prepare(self, *, workers: int = 1, **watched: Unpack[Watched]) -> int:
+    def prepare(self, *, workers: int = 1, cluster: Cluster | None = None, **watched: Unpack[Watched]) -> int:
         """Prepare the cases that the store does not have yet; return how many that were.
 
         Raises
@@ -45,6 +45,7 @@ class TrainingRun:
             self.decision.configuration,
             self.store,
             workers=workers,
+            cluster=cluster,
             **watched,
         )
 

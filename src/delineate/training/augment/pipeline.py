@@ -23,6 +23,8 @@ def augment(
     policy: AugmentationPolicy,
     generator: torch.Generator,
     output_size: tuple[int, ...] | None = None,
+    *,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Return randomly changed copies of a batch; the arguments are left as they are.
 
@@ -42,6 +44,8 @@ def augment(
     output_size
         Voxels per axis of the result, cut from the centre; None: as the input. The input should be larger (see
         :meth:`AugmentationPolicy.input_size`), or rotated corners show padding.
+    first
+        Number of the first sample within a larger batch: what chance decided for the samples before it is passed over.
 
     Returns
     -------
@@ -53,7 +57,7 @@ def augment(
     GeometryError
         If images, labels, output size and policy do not fit each other.
     """
-    images, (changed,) = augment_together(images, (labels,), policy, generator, output_size)
+    images, (changed,) = augment_together(images, (labels,), policy, generator, output_size, first=first)
     return images, changed
 
 
@@ -64,6 +68,8 @@ def augment_together(
     policy: AugmentationPolicy,
     generator: torch.Generator,
     output_size: tuple[int, ...] | None = None,
+    *,
+    first: int = 0,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """As :func:`augment`, with any number of label maps (B, *p), at least one, that move with the images.
 
@@ -75,6 +81,7 @@ def augment_together(
     size = tuple(maps[0].shape[1:]) if output_size is None else tuple(output_size)
     for labels in maps:
         _check(images, labels, policy, size)
+    draw(policy, generator, first, images.shape[1], len(size))
     draws = draw(policy, generator, len(images), images.shape[1], len(size))
     with torch.autocast(images.device.type, enabled=False):
         images, placed = _placed(images, maps, draws.affine, policy, size)

@@ -33,7 +33,7 @@ def one_hot(labels: Tensor, values: Sequence[int]) -> Tensor:
     return torch.stack([labels == value for value in values], 1).float()
 
 
-def disturb(channels: Tensor, policy: PreviousStage, generator: torch.Generator) -> Tensor:
+def disturb(channels: Tensor, policy: PreviousStage, generator: torch.Generator, *, first: int = 0) -> Tensor:
     """Return one-hot channels with random faults.
 
     Every sample consumes the same number of random numbers whatever happens to it.
@@ -46,9 +46,12 @@ def disturb(channels: Tensor, policy: PreviousStage, generator: torch.Generator)
         How often and how strongly.
     generator
         Source of all randomness.
+    first
+        Number of the first sample within a larger batch: what chance decided for the samples before it is passed over.
     """
     samples, count = channels.shape[:2]
-    draws = torch.rand(samples, 2 + 7 * count, generator=generator, dtype=torch.float64, device=generator.device)
+    shape = (first + samples, 2 + 7 * count)
+    draws = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)[first:]
     result = channels.clone()
     for sample, row in enumerate(draws.cpu().numpy()):
         gates, table = row[:2], row[2:].reshape(7, count)

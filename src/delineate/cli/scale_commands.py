@@ -1,0 +1,114 @@
+"""What ``train`` and ``predict`` do with ``--cluster`` and ``--devices``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from delineate.cli.scale_options import cluster_of, place_of_this_process, words_without_devices
+from delineate.errors import Interrupted, UsageError
+from delineate.execution import Silent
+from delineate.execution.quantities import spoken_seconds
+
+if TYPE_CHECKING:
+    from delineate.cli.commands import Session
+    from delineate.workflows.train_on_devices import Place
+
+
+def train_elsewhere(session: Session, folds: tuple[str, ...], extension: Any) -> int | None:
+    """Train on a cluster or on several devices and return the exit code; None if neither was asked for."""
+    options, place = session.options, place_of_this_process()
+    if options.devices < 1 or (options.devices > 1 and options.cluster is not None):
+        raise UsageError("--devices takes a positive number, and not together with --cluster.")
+    if options.start_model is not None and (options.devices > 1 or options.cluster is not None):
+        raise UsageError(
+            "--from starts a training on one device; name the model when you plan: `delineate plan --from`."
+        )
+    if options.cluster is not None:
+        return _train_on_cluster(session, folds, extension)
+    if place is not None:
+        return _train_in_place(session, place, folds, extension)
+    if options.devices > 1:
+        from delineate.workflows.train_on_devices import start_processes
+
+        return start_processes(words_without_devices(), options.devices)
+    return None
+
+
+def _train_on_cluster(session: Session, folds: tuple[str, ...], extension: Any) -> int:
+    from delineate.workflows.train_on_cluster import train_on_cluster
+
+    options = session.options
+    with cluster_of(options) as cluster:
+        if cluster is None:
+            raise UsageError("--cluster needs the name of a cluster.")
+        trained = train_on_cluster(
+            [options.run_folder],
+            folds,
+            cluster,
+            configuration=options.configuration,
+            extension=extension,
+            device=options.device,
+            **session.watched,
+        )
+    for model in trained.values():
+        _tell(model.folds, session)
+    return 0
+
+
+def _train_in_place(session: Session, place: Place, folds: tuple[str, ...], extension: Any) -> int:
+    from delineate.workflows.train_on_devices import train_in_place
+
+    options, first = session.options, place.rank == 0
+    try:
+        trained = train_in_place(
+            options.run_folder,
+            place,
+            folds=folds,
+            configuration=options.configuration,
+            extension=extension,
+            device=options.device,
+            workers=options.jobs,
+            progress=session.progress if first else Silent(),
+            cancellation=session.cancellation,
+        )
+    except Interrupted:
+        if first:
+            raise
+        return Interrupted.exit_code  # all stopped together; the first process tells it
+    if first:
+        _tell(trained.folds, session)
+    return 0
+
+
+def _tell(folds: dict[str, Any], session: Session) -> None:
+    for name, fold in folds.items():
+        print(f"fold {name}: {fold.steps} steps in {spoken_seconds(fold.seconds)}")
+    print(f"model   {session.options.run_folder / 'model'}")
+
+
+def predict_on_cluster(session: Session) -> int:
+    """Segment images on the workers of a cluster and return the exit code."""
+    from delineate.workflows.segment_on_cluster import ModelSource, segment_folder_on_cluster
+
+    options = session.options
+    source = ModelSource(
+        path=options.model,
+        folds=tuple(options.fold) if options.fold else None,
+        device=options.device,
+        mirroring=not options.no_mirroring,
+        precision=options.precision,
+    )
+    with cluster_of(options) as cluster:
+        if cluster is None:
+            raise UsageError("--cluster needs the name of a cluster.")
+        written = segment_folder_on_cluster(
+            source,
+            options.input,
+            options.out,
+            cluster,
+            probabilities=options.probabilities,
+            overwrite=options.overwrite,
+            **session.watched,
+        )
+    print(f"{len(written)} label maps in {options.out}")
+    return 0
