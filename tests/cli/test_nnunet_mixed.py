@@ -25,7 +25,7 @@ FULL = "3d_fullres"
 TRAINER = "nnUNetTrainer"
 """nnU-Net looks for other trainers in all of its modules, which need libraries that it does not ask for."""
 INSIDE = (slice(6, -4), slice(4, -4), slice(5, -4))
-"""Four voxels inside the crop. Along its edges nnU-Net's Gaussian weights are too small for half precision, and its sums
+"""Four voxels inside the crop. At its edges nnU-Net's Gaussian weights are too small for half precision, and its sums
 lose the logits there (a corner gets equal probabilities)."""
 HALF_PRECISION = 5e-3
 """nnU-Net keeps logits in half precision; networks that have hardly learnt have many voxels of nearly equal heads."""
