@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
+from delineate.execution import Watched
 from delineate.training import Extension
 from delineate.training.distributed import Place, join, launch
 from delineate.training.machine import AUTO
