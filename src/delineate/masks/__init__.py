@@ -1,6 +1,16 @@
-"""Label arrays as shapes: outlines and components so far. No torch, no files."""
+"""Label arrays as shapes: outlines, components, skin. No torch, no files."""
 
+from delineate.masks.cleanup import drop_small_pieces, keep_largest_piece
 from delineate.masks.components import label_components, largest_component, without_small_components
 from delineate.masks.outlines import outlines
+from delineate.masks.skin import skin_of
 
-__all__ = ["label_components", "largest_component", "outlines", "without_small_components"]
+__all__ = [
+    "drop_small_pieces",
+    "keep_largest_piece",
+    "label_components",
+    "largest_component",
+    "outlines",
+    "skin_of",
+    "without_small_components",
+]

@@ -1,8 +1,10 @@
 """Numbers about two label arrays, and statistics over cases. No files, no plots, no torch."""
 
 from delineate.metrics.overlap import Overlap, confusion, dice, iou, overlap_of, precision, recall
+from delineate.metrics.plausibility import Expectations, Implausibility, implausibilities
 from delineate.metrics.scores import CaseScores, StructureScores, evaluate_case
 from delineate.metrics.statistics import Interval, Spread, bootstrap_mean, spread
+from delineate.metrics.structure_statistics import StructureStatistics, structure_statistics
 from delineate.metrics.summary import StructureSummary, Summary, summarise
 from delineate.metrics.volume import (
     absolute_volume_error,
@@ -14,10 +16,13 @@ from delineate.metrics.volume import (
 
 __all__ = [
     "CaseScores",
+    "Expectations",
+    "Implausibility",
     "Interval",
     "Overlap",
     "Spread",
     "StructureScores",
+    "StructureStatistics",
     "StructureSummary",
     "Summary",
     "absolute_volume_error",
@@ -25,6 +30,7 @@ __all__ = [
     "confusion",
     "dice",
     "evaluate_case",
+    "implausibilities",
     "iou",
     "overlap_of",
     "precision",
@@ -32,6 +38,7 @@ __all__ = [
     "relative_volume_error",
     "signed_volume_error",
     "spread",
+    "structure_statistics",
     "summarise",
     "volume_ml",
     "volume_mm3",
