@@ -78,8 +78,9 @@ class Reorientation:
 def reorientation_to(grid: Grid, codes: str = CANONICAL) -> Reorientation:
     """Return how to turn a volume so that its x, y, z axes run as closely as possible along ``codes``.
 
-    Every axis of the image, x first, takes the free world axis that it runs along most (the rule of nibabel's
-    ``io_orientation``), so that oblique volumes keep their obliqueness and are turned by quarter turns only.
+    The axes of the image, the one that is closest to a world axis first, take the free world axis along which they run
+    most (the rule of ``io_orientation`` of nibabel 5.4), so that oblique volumes stay oblique and are turned by quarter
+    turns only.
 
     Parameters
     ----------
@@ -127,7 +128,8 @@ def _world_axes(grid: Grid) -> list[tuple[int, int]]:
     """Return for the array axes z, y, x the world axis that each is given and the sign along it."""
     cosines = np.array(grid.direction, dtype=np.float64)
     taken: list[tuple[int, int]] = [(0, 1)] * 3
-    for axis in (2, 1, 0):
+    strengths = np.max(cosines**2, axis=1)
+    for axis in sorted((2, 1, 0), key=lambda one: -strengths[one]):
         world = int(np.argmax(np.abs(cosines[axis])))
         taken[axis] = (world, 1 if cosines[axis, world] >= 0 else -1)
         cosines[:, world] = 0

@@ -281,8 +281,12 @@ def uncounted_findings(shapes: Mapping[str, Shape], once: Sequence[str]) -> Iter
 def level_findings(
     shapes: Mapping[str, Shape], values: Mapping[str, int], levels: Sequence[Neighbours]
 ) -> Iterator[Implausibility]:
-    """Find pieces that carry one level's label, but touch and lie nearer to the neighbouring level."""
-    for owner, other in _both_ways(levels, shapes):
+    """Find pieces that carry one level's label, but touch and lie nearer to the neighbouring level.
+
+    Levels cut by the border of the image are left out: a cut separates the parts of a vertebra.
+    """
+    inner = {name: shape for name, shape in shapes.items() if not shape.at_border}
+    for owner, other in _both_ways(levels, inner):
         strays = [
             piece
             for piece in _large(shapes[owner], LARGE_PIECE_SHARE)

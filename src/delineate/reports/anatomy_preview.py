@@ -6,7 +6,7 @@ radiologists look at them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from delineate.reports.pixels import png, to_bytes, window_of
 
 LONGEST_SIDE = 1600
-"""Pixels."""
-PANEL_HEIGHT = 480
+"""Pixels of the picture."""
+GREATEST_HEIGHT = 800
+"""Pixels; whole bodies are tall."""
 OPACITY = 0.55
 """Of the colours over the grey scan."""
 DEEPEST_SHADE = 0.45
 """Brightness of what lies furthest from the eye."""
 GAP = 8
-"""Black pixels between two panels."""
+"""Black pixels after a panel."""
 BEHIND = (24, 24, 24)
 
 Colour = tuple[int, int, int]
@@ -57,10 +58,10 @@ def anatomy_preview(
     cuts = cuts if labels.any() else [size // 2 for size in labels.shape]
     window = window_of(intensities)
     panels = [
-        _scaled(_from_the_front(labels, palette), (z, x)),
-        _scaled(_cut(labels[:, cuts[1]], intensities[:, cuts[1]], palette, window), (z, x)),
-        _scaled(_cut(labels[:, :, cuts[2]], intensities[:, :, cuts[2]], palette, window), (z, y)),
-        _scaled(_cut(labels[cuts[0]], intensities[cuts[0]], palette, window), (y, x)),
+        (_from_the_front(labels, palette), (z, x)),
+        (_cut(labels[:, cuts[1]], intensities[:, cuts[1]], palette, window), (z, x)),
+        (_cut(labels[:, :, cuts[2]], intensities[:, :, cuts[2]], palette, window), (z, y)),
+        (_cut(labels[cuts[0]], intensities[cuts[0]], palette, window), (y, x)),
     ]
     return png(_side_by_side(panels), LONGEST_SIDE)
 
@@ -92,16 +93,21 @@ def _as_seen(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return picture[::-1, ::-1]
 
 
-def _scaled(picture: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return the panel at its fixed height, pixels square."""
+def _side_by_side(panels: Sequence[tuple[NDArray[np.uint8], tuple[float, float]]]) -> NDArray[np.uint8]:
+    """Put panels with their (row, column) spacing in mm beside each other, all at one scale, pixels square."""
+    sizes = [(p.shape[0] * row, p.shape[1] * column) for p, (row, column) in panels]
+    pixel_mm = max(sum(width for _, width in sizes) / LONGEST_SIDE, max(height for height, _ in sizes) / GREATEST_HEIGHT)
+    tallest = max(1, round(max(height for height, _ in sizes) / pixel_mm))
+    parts = []
+    for (picture, _), (height, width) in zip(panels, sizes, strict=True):
+        scaled = _scaled(picture, max(1, round(height / pixel_mm)), max(1, round(width / pixel_mm)))
+        above = (tallest - scaled.shape[0]) // 2
+        parts.append(np.pad(scaled, ((above, tallest - scaled.shape[0] - above), (0, GAP), (0, 0))))
+    return np.concatenate(parts, axis=1)
+
+
+def _scaled(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     rows, columns = picture.shape[:2]
-    width = max(1, round(PANEL_HEIGHT * (columns * spacing_mm[1]) / (rows * spacing_mm[0])))
-    row = np.minimum((np.arange(PANEL_HEIGHT) + 0.5) * rows / PANEL_HEIGHT, rows - 1).astype(np.intp)
-    column = np.minimum((np.arange(width) + 0.5) * columns / width, columns - 1).astype(np.intp)
+    row = ((np.arange(height) + 0.5) * rows / height).astype(np.intp)
+    column = ((np.arange(width) + 0.5) * columns / width).astype(np.intp)
     return picture.take(row, axis=0).take(column, axis=1)
-
-
-def _side_by_side(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    gap = np.zeros((PANEL_HEIGHT, GAP, 3), np.uint8)
-    parts = [part for panel in panels for part in (panel, gap)]
-    return np.concatenate(parts[:-1], axis=1)
