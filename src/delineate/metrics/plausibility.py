@@ -22,6 +22,8 @@ Kind = Literal["sides", "mirrored", "order", "gap", "pieces", "uncounted", "shar
 
 LEAST_PIECE_MM3 = 200.0
 """Smaller pieces are specks; TotalSegmentator's own removal of small blobs ends at the same volume."""
+MOST_PIECES = 32
+"""Pieces of a structure that are looked at; a useless label map may have thousands."""
 LARGE_PIECE_SHARE = 0.05
 """Share of the largest piece from which a second one is worth telling."""
 EXTRA_BONE_SHARE = 0.2
@@ -171,22 +173,32 @@ def measure_shapes(labels: NDArray[Any], grid: Grid, values: Sequence[int]) -> d
 
 
 def _shape(labels: NDArray[Any], grid: Grid, value: int, box: tuple[slice, ...]) -> Shape:
-    wide = tuple(slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, labels.shape, strict=True))
+    wide = _widened(box, labels.shape)
     part = labels[wide]
     numbered, sizes = label_components(part == value)
-    voxel = grid.voxel_volume_mm3
-    order = np.argsort(-sizes, kind="stable")
-    kept = [int(i) for n, i in enumerate(order) if n == 0 or sizes[i] * voxel >= LEAST_PIECE_MM3]
-    pieces = tuple(_piece(part, numbered, i + 1, grid, wide, main=n == 0) for n, i in enumerate(kept))
+    boxes = ndimage.find_objects(numbered)
+    order = np.argsort(-sizes, kind="stable")[:MOST_PIECES]
+    kept = [int(i) for n, i in enumerate(order) if n == 0 or sizes[i] * grid.voxel_volume_mm3 >= LEAST_PIECE_MM3]
+    starts = tuple(s.start for s in wide)
+    pieces = []
+    for rank, i in enumerate(kept):
+        near = _widened(boxes[i], part.shape)
+        place = tuple(start + s.start for start, s in zip(starts, near, strict=True))
+        pieces.append(_piece(part[near], numbered[near] == i + 1, grid, place, main=rank == 0))
     at_border = any(s.start == 0 or s.stop == n for s, n in zip(box, labels.shape, strict=True))
-    return Shape(volume_mm3=float(sizes.sum() * voxel), at_border=at_border, pieces=pieces)
+    volume = float(sizes.sum() * grid.voxel_volume_mm3)
+    return Shape(volume_mm3=volume, at_border=at_border, pieces=tuple(pieces))
+
+
+def _widened(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, shape, strict=True))
 
 
 def _piece(
-    part: NDArray[Any], numbered: NDArray[np.int32], number: int, grid: Grid, box: tuple[slice, ...], *, main: bool
+    part: NDArray[Any], mask: NDArray[np.bool_], grid: Grid, place: tuple[int, ...], *, main: bool
 ) -> Piece:
-    mask = numbered == number
-    index = [float(np.mean(i)) + s.start for i, s in zip(np.nonzero(mask), box, strict=True)]
+    """Measure a piece; ``part`` are the labels around it, ``place`` is the index of the part's first voxel."""
+    index = [float(np.mean(i)) + start for i, start in zip(np.nonzero(mask), place, strict=True)]
     shell: dict[int, float] = {}
     if not main:
         around = part[ndimage.binary_dilation(mask) & ~mask]
