@@ -6,12 +6,12 @@ from xml.etree import ElementTree
 import nibabel
 import numpy as np
 from hypothesis import HealthCheck, given, settings
-from strategies import label_maps
 
 from delineate.case import LabelMap
 from delineate.formats.images import read_labels
 from delineate.formats.label_table import write_labels_with_table
 from delineate.geometry.grid import Grid
+from strategies import label_maps
 
 TABLE = {1: ("liver", (200, 100, 0)), 3: ("kidney_left", (255, 0, 51))}
 

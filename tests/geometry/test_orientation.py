@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import grids
 
 from delineate.errors import GeometryError
 from delineate.geometry.grid import Grid
 from delineate.geometry.orientation import Reorientation, crop_grid, orientation_codes, reorientation_to
+from strategies import grids
 
 CODES = ("RAS", "LPS", "LAS", "PIR", "SRP", "AIL")
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,7 +27,7 @@ EXPECTED = Expectations(
     pairs=(Pair(left="kidney_left", right="kidney_right"), Pair(left="arm_left", right="arm_right")),
     chains=(Chain(name="spine", structures=SPINE),),
     whole=("kidney_left", "kidney_right"),
-    levels=tuple(Neighbours(first=a, second=b) for a, b in zip(SPINE, SPINE[1:], strict=False)),
+    levels=tuple(Neighbours(first=a, second=b) for a, b in pairwise(SPINE)),
 )
 
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import label_maps
 
 from delineate.case import LabelMap
 from delineate.geometry.grid import Grid
 from delineate.metrics.structure_statistics import structure_statistics
+from strategies import label_maps
 
 NAMES = {1: "a", 2: "b", 5: "c"}
 

@@ -10,7 +10,15 @@ import pytest
 from delineate.errors import UsageError
 from delineate.metrics.plausibility import Pair
 from delineate.planning import anatomy
-from delineate.planning.anatomy import expectations, facts_of, models_needed, rough_crop, structure_facts, task_named, tasks
+from delineate.planning.anatomy import (
+    expectations,
+    facts_of,
+    models_needed,
+    rough_crop,
+    structure_facts,
+    task_named,
+    tasks,
+)
 
 SUBMODULES = {"structures"}
 """Those whose name is not also that of a function."""

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import label_maps
 
 from delineate.case import Image, LabelMap
 from delineate.errors import GeometryError, InputError
@@ -18,6 +17,7 @@ from delineate.geometry.grid import Grid
 from delineate.geometry.orientation import orientation_codes
 from delineate.masks import drop_small_pieces, keep_largest_piece, skin_of
 from delineate.preprocessing.working_grid import box_around, from_working_grid, to_working_grid
+from strategies import label_maps
 
 PACKAGE = "DELINEATE_TOTALSEGMENTATOR"
 """Folder that holds TotalSegmentator's package, an unpacked wheel for instance."""

@@ -147,9 +147,7 @@ def old_plans(model: SubModel, spacing: Sequence[float], shape: Shape) -> dict:
     }
 
 
-def open_submodel(
-    folder: Path, *, folds: Sequence[str] | None, device: str, mirroring: bool, precision: str
-) -> Model:
+def open_submodel(folder: Path, *, folds: Sequence[str] | None, device: str, mirroring: bool, precision: str) -> Model:
     """Read a trained model's folder, as ``load_model`` does once it knows nnU-Net's folders."""
     if find_spec("delineate.formats.nnunet.trained_model") is not None:
         return load_model(folder, folds=folds, device=device, mirroring=mirroring, precision=precision)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import subprocess
 import weakref
@@ -25,6 +26,7 @@ from delineate.planning.anatomy import models_needed, task_named
 from delineate.preprocessing.working_grid import to_working_grid
 from delineate.workflows.segment_anatomy import Anatomy, AnatomyRequest, segment_anatomy
 
+logger = logging.getLogger(__name__)
 SMALL = Shape(patch=32, features=(4, 8))
 DATA = os.environ.get("DELINEATE_DATA")
 ORACLE = os.environ.get("DELINEATE_ORACLE_PYTHON")
@@ -74,7 +76,11 @@ def test_five_models_are_merged_in_their_order(scan: Image, results: Path, whole
     offset = 0
     for model in task.variant("normal").models:
         loaded = open_submodel(
-            results / model.folder / model.model_folder, folds=("0",), device="cpu", mirroring=False, precision="float32"
+            results / model.folder / model.model_folder,
+            folds=("0",),
+            device="cpu",
+            mirroring=False,
+            precision="float32",
         )
         local = replace(loaded, tiling=replace(loaded.tiling, step=0.8)).predict(working).labels.array
         expected = np.where(local != 0, local + offset, expected)
@@ -232,7 +238,7 @@ def compared(scan: Image, results: Path, tmp_path_factory: pytest.TempPathFactor
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return {
-        name: (ours[name].working.array, merged(folder, name, submodels(variant)))
+        name: (ours[name].working.array, *(merged(folder, name, submodels(variant), end) for end in ("", "_half")))
         for name, (_, variant) in cases.items()
     }
 
@@ -241,22 +247,29 @@ def submodels(variant: str):
     return task_named("total").variants[variant].models
 
 
-def merged(folder: Path, name: str, models) -> np.ndarray:
+def merged(folder: Path, name: str, models, end: str) -> np.ndarray:
     whole, offset = np.zeros((), np.int64), 0
     for model in models:
-        local = np.load(folder / f"{name}_{model.dataset_id}.npy").astype(np.int64)
+        local = np.load(folder / f"{name}_{model.dataset_id}{end}.npy").astype(np.int64)
         whole = np.where(local != 0, local + offset, whole)
         offset += len(model.classes)
     return whole
+
+
+def check_agreement(ours: np.ndarray, exact: np.ndarray, half: np.ndarray) -> None:
+    """Compare with nnU-Net's labels; where it sums in half precision, near-ties of random weights are broken by it."""
+    assert len(np.unique(exact)) > 5
+    agreement, in_half = float((ours == exact).mean()), float((exact == half).mean())
+    logger.info("equal to nnU-Net in %.6f of voxels, its own half precision keeps %.6f", agreement, in_half)
+    assert agreement >= LEAST_AGREEMENT
+    assert (ours == half).mean() >= in_half - (1 - LEAST_AGREEMENT)
 
 
 @pytest.mark.oracle
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_sub_model_predicts_as_in_nnunet(compared, variant: str) -> None:
-    ours, theirs = compared[variant]
-    assert len(np.unique(theirs)) > 5
-    assert (ours == theirs).mean() >= LEAST_AGREEMENT
+    check_agreement(*compared[variant])
 
 
 @pytest.mark.oracle
@@ -265,6 +278,4 @@ def test_every_sub_model_predicts_as_in_nnunet(compared, variant: str) -> None:
 @pytest.mark.skipif(not DATA, reason="DELINEATE_DATA is not set")
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_ct_is_labelled_as_by_nnunet(compared, name: str) -> None:
-    ours, theirs = compared[name.split(".")[0]]
-    assert len(np.unique(theirs)) > 5
-    assert (ours == theirs).mean() >= LEAST_AGREEMENT
+    check_agreement(*compared[name.split(".")[0]])

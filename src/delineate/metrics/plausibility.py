@@ -194,9 +194,7 @@ def _widened(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...
     return tuple(slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, shape, strict=True))
 
 
-def _piece(
-    part: NDArray[Any], mask: NDArray[np.bool_], grid: Grid, place: tuple[int, ...], *, main: bool
-) -> Piece:
+def _piece(part: NDArray[Any], mask: NDArray[np.bool_], grid: Grid, place: tuple[int, ...], *, main: bool) -> Piece:
     """Measure a piece; ``part`` are the labels around it, ``place`` is the index of the part's first voxel."""
     index = [float(np.mean(i)) + start for i, start in zip(np.nonzero(mask), place, strict=True)]
     shell: dict[int, float] = {}

@@ -96,18 +96,22 @@ def _as_seen(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _side_by_side(panels: Sequence[tuple[NDArray[np.uint8], tuple[float, float]]]) -> NDArray[np.uint8]:
     """Put panels with their (row, column) spacing in mm beside each other, all at one scale, pixels square."""
     sizes = [(p.shape[0] * row, p.shape[1] * column) for p, (row, column) in panels]
-    pixel_mm = max(sum(width for _, width in sizes) / LONGEST_SIDE, max(height for height, _ in sizes) / GREATEST_HEIGHT)
+    pixel_mm = max(
+        sum(width for _, width in sizes) / LONGEST_SIDE, max(height for height, _ in sizes) / GREATEST_HEIGHT
+    )
     tallest = max(1, round(max(height for height, _ in sizes) / pixel_mm))
     parts = []
     for (picture, _), (height, width) in zip(panels, sizes, strict=True):
         scaled = _scaled(picture, max(1, round(height / pixel_mm)), max(1, round(width / pixel_mm)))
         above = (tallest - scaled.shape[0]) // 2
         parts.append(np.pad(scaled, ((above, tallest - scaled.shape[0] - above), (0, GAP), (0, 0))))
-    return np.concatenate(parts, axis=1)
+    whole: NDArray[np.uint8] = np.concatenate(parts, axis=1)
+    return whole
 
 
 def _scaled(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     rows, columns = picture.shape[:2]
     row = ((np.arange(height) + 0.5) * rows / height).astype(np.intp)
     column = ((np.arange(width) + 0.5) * columns / width).astype(np.intp)
-    return picture.take(row, axis=0).take(column, axis=1)
+    scaled: NDArray[np.uint8] = picture.take(row, axis=0).take(column, axis=1)
+    return scaled
