@@ -1,9 +1,10 @@
-"""The whole of ``delineate anatomy`` on a scan, with the five sub-models of ``total`` at their true size and random weights.
+"""The whole of ``delineate anatomy`` on a scan, with the five sub-models of ``total`` at their true size.
 
     python benchmarks/anatomy_random_weights.py SCAN [--patch 128] [--features 32 64 128 256 320 320] [-- OPTIONS]
 
-Writes five trained models of nnU-Net (24, 26, 18, 23 and 26 structures, plans of the older form) into a temporary folder,
-runs the command in a process of its own, and prints its time and peak memory. Options after ``--`` go to the command.
+Writes five trained models of nnU-Net with random weights (24, 26, 18, 23 and 26 structures, plans of the older form)
+into a temporary folder, runs the command in a process of its own, and prints its time and peak memory. Options after
+``--`` go to the command.
 """
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from anatomy_models import Shape, open_submodel, write_variant
 from PIL import Image as Pillow
-from scipy import ndimage
 
 from delineate.case import Image
 from delineate.cli.main import main
+from delineate.formats.datasets.phantom import write_phantom_dataset
 from delineate.formats.images import read_image, read_labels, write_image
 from delineate.geometry.grid import Grid
+from delineate.phantoms import SCANNERS
 from delineate.planning.anatomy import task_named
 from delineate.workflows import run_anatomy
 from delineate.workflows.segment_anatomy import segment_anatomy
@@ -42,11 +43,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("scan") / "scan.nii.gz"
-    grid = Grid.regular((22, 30, 26), (5.0, 4.0, 4.5))
-    noise = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=grid.shape), 1.5)
-    write_image(path, Image(array=(noise / noise.std() * 300).astype(np.int16)[None], grid=grid))
-    return path
+    """A phantom torso as a CT scanner sees it."""
+    folder = tmp_path_factory.mktemp("phantom") / "torso"
+    dataset = write_phantom_dataset(folder, cases=1, held_out=0, scale=2.0, scanners=SCANNERS[:1])
+    return dataset.training[0].images[0]
 
 
 def test_everything_is_written(results: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_everything_is_written(results: Path, scan: Path, tmp_path: Path, capsys
     statistics = json.loads((out / "statistics.json").read_text())
     assert list(statistics) == list(task_named("total").classes)
     total_mm3 = sum(one["volume_mm3"] for one in statistics.values())
-    assert total_mm3 == pytest.approx((labels.array != 0).sum() * 90.0)
+    assert total_mm3 == pytest.approx((labels.array != 0).sum() * image.grid.voxel_volume_mm3, rel=1e-6)
     with (out / "statistics.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 117
@@ -82,7 +82,7 @@ def test_everything_is_written(results: Path, scan: Path, tmp_path: Path, capsys
     assert [model["dataset_id"] for model in provenance["models"]] == [298]
     assert len(provenance["models"][0]["sha256"]) == 64
     assert provenance["settings"]["step"] == 0.8
-    assert "scan.nii" not in json.dumps(provenance)
+    assert scan.name not in json.dumps(provenance)
     assert str(tmp_path) not in json.dumps(provenance)
     findings = json.loads((out / "findings.json").read_text())
     printed = capsys.readouterr().out
@@ -141,9 +141,10 @@ def test_weights_are_found_by_the_variable(
     assert main(["anatomy", str(scan), "-o", str(tmp_path / "out"), "--fastest", "--no-preview"]) == 0
 
 
-def test_a_licence_must_be_confirmed(
-    results: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_licence_must_be_confirmed(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    grid = Grid.regular((9, 10, 11), (4.0, 4.0, 4.0))
+    write_image(scan, Image(array=np.arange(990, dtype=np.int16).reshape(1, *grid.shape), grid=grid))
     arguments = ["anatomy", str(scan), "--task", "tissue_types", "-o", str(tmp_path / "out"), "--weights", str(results)]
     assert main(arguments) == 2
     assert "--i-have-a-licence" in capsys.readouterr().err

@@ -74,9 +74,10 @@ def write_segmentation(
         table = {value: (name, facts_of(name).colour) for value, name in names.items()}
         write_labels_with_table(folder / SEGMENTATION, anatomy.labels, table)
         return folder / SEGMENTATION
-    masks = {name: anatomy.labels.array == value for value, name in names.items()}
-    for name, mask in {**masks, **_derived(anatomy, image, request)}.items():
-        _write_mask(folder / SEPARATE / f"{name}.nii.gz", mask, anatomy.labels)
+    for value, name in names.items():
+        _write_mask(folder, name, anatomy.labels.array == value, anatomy.labels)
+    for name, mask in _derived(anatomy, image, request).items():
+        _write_mask(folder, name, mask, anatomy.labels)
     return folder / SEPARATE
 
 
@@ -148,5 +149,5 @@ def _derived(anatomy: Anatomy, image: Image, request: AnatomyRequest) -> dict[st
     return {"body": body, "skin": skin_of(body, image.array[0])}
 
 
-def _write_mask(path: Path, mask: NDArray[np.bool_], like: LabelMap) -> None:
-    write_labels(path, LabelMap(array=mask.astype(np.uint8), grid=like.grid))
+def _write_mask(folder: Path, name: str, mask: NDArray[np.bool_], like: LabelMap) -> None:
+    write_labels(folder / SEPARATE / f"{name}.nii.gz", LabelMap(array=mask.astype(np.uint8), grid=like.grid))
