@@ -1,10 +1,10 @@
 """The whole of ``delineate anatomy`` on a scan, with the five sub-models of ``total`` at their true size.
 
-    python benchmarks/anatomy_random_weights.py SCAN [--patch 128] [--features 32 64 128 256 320 320] [-- OPTIONS]
+    python benchmarks/anatomy_random_weights.py SCAN [--patch 128] [--features 32 64 128 256 320 320] [OPTIONS]
 
 Writes five trained models of nnU-Net with random weights (24, 26, 18, 23 and 26 structures, plans of the older form)
-into a temporary folder, runs the command in a process of its own, and prints its time and peak memory. Options after
-``--`` go to the command.
+into a temporary folder, runs the command in a process of its own, and prints its time and peak memory. Options that
+are not its own go to the command.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def main() -> int:
     parser.add_argument("--variant", default="normal", choices=("normal", "fast", "fastest"))
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--features", type=int, nargs="+", default=[32, 64, 128, 256, 320, 320])
-    parser.add_argument("rest", nargs="*", help="options of `delineate anatomy`, after --")
-    options = parser.parse_args()
+    options, rest = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / "results", Path(folder) / "out"
         shape = Shape(patch=options.patch, features=tuple(options.features))
@@ -42,7 +41,7 @@ def main() -> int:
         print(f"models    {len(list(root.iterdir()))}, {size / 2**20:.0f} MiB of weights")
         flags = [] if options.variant == "normal" else [f"--{options.variant}"]
         command = [sys.executable, "-m", "delineate.cli.main", "anatomy", str(options.scan), "-o", str(out)]
-        seconds, peak, code = watched([*command, "--weights", str(root), *flags, *options.rest])
+        seconds, peak, code = watched([*command, "--weights", str(root), *flags, *rest])
     print(f"command   {seconds:.1f} s, peak {peak / 2**30:.2f} GiB, exit code {code}")
     return code
 
