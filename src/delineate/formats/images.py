@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from delineate.case import Image, LabelMap, LabelScheme
 from delineate.errors import GeometryError, LabelError, UsageError
+from delineate.formats.dicom_series import read_series
 from delineate.formats.magic import ENDINGS, check_file, image_ending
 from delineate.formats.raster import (
     PICTURE_ENDINGS,
@@ -116,13 +117,15 @@ def write_image(path: Path, image: Image) -> None:
 
 
 def read_file(path: Path) -> Image:
-    """Read a single file with all its channels.
+    """Read a single file with all its channels, or the one DICOM series of a folder.
 
     Raises
     ------
     ImageReadError
         If the file is missing, empty, truncated, damaged, or not an image.
     """
+    if path.is_dir():
+        return read_series(path)
     check_file(path)
     ending = image_ending(path)
     if ending in VOLUME_ENDINGS:

@@ -1,9 +1,11 @@
 """Numbers about two label arrays, and statistics over cases. No files, no plots, no torch."""
 
 from delineate.metrics.overlap import Overlap, confusion, dice, iou, overlap_of, precision, recall
+from delineate.metrics.plausibility import Expectations, Implausibility, implausibilities
 from delineate.metrics.postprocessing_choice import PostprocessingChoice, choose_postprocessing
 from delineate.metrics.scores import CaseScores, StructureScores, evaluate_case
 from delineate.metrics.statistics import Interval, Spread, bootstrap_mean, spread
+from delineate.metrics.structure_statistics import StructureStatistics, structure_statistics
 from delineate.metrics.summary import StructureSummary, Summary, summarise
 from delineate.metrics.volume import (
     absolute_volume_error,
@@ -15,11 +17,14 @@ from delineate.metrics.volume import (
 
 __all__ = [
     "CaseScores",
+    "Expectations",
+    "Implausibility",
     "Interval",
     "Overlap",
     "PostprocessingChoice",
     "Spread",
     "StructureScores",
+    "StructureStatistics",
     "StructureSummary",
     "Summary",
     "absolute_volume_error",
@@ -28,6 +33,7 @@ __all__ = [
     "confusion",
     "dice",
     "evaluate_case",
+    "implausibilities",
     "iou",
     "overlap_of",
     "precision",
@@ -35,6 +41,7 @@ __all__ = [
     "relative_volume_error",
     "signed_volume_error",
     "spread",
+    "structure_statistics",
     "summarise",
     "volume_ml",
     "volume_mm3",
