@@ -80,7 +80,7 @@ def rank_stability(
     if scheme not in ("mean_then_rank", "rank_then_mean") or resamples < 1:
         raise UsageError(f"A ranking needs a known scheme and samples; got '{scheme}' and {resamples}.")
     table = _table(scores, patients)
-    kept: NDArray[np.bool_] = ~np.isnan(table).any(axis=1)
+    kept = np.asarray(~np.isnan(table).any(axis=1))
     used = table[kept] * (-1.0 if higher_is_better else 1.0)
     owners = [patient for patient, keep in zip(patients, kept, strict=True) if keep]
     if not owners:
