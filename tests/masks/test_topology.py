@@ -67,6 +67,15 @@ def test_centre_line_of_a_tube_is_a_line():
     assert not centre_line(np.zeros((4, 4), np.bool_)).any()
 
 
+def test_no_component_vanishes():
+    mask = np.zeros((9, 9, 9), np.bool_)
+    mask[:2, :2, :2] = mask[5:7, 5:7, 5:7] = True
+    line = centre_line(mask)
+    assert topology(line).components == 2
+    assert line.sum() == 2
+    assert not (line & ~mask).any()
+
+
 def test_other_numbers_of_axes_are_refused():
     with pytest.raises(GeometryError, match="2 or 3 axes"):
         topology(np.ones(3, np.bool_))

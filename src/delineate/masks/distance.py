@@ -44,6 +44,9 @@ def nearest_distances(
     spacing = np.array(require_spacing(points.shape[1], spacing_mm))
     if len(points) == 0 or len(targets) == 0:
         return np.full(len(points), np.inf)
+    # from a corner of their own, so that where the mask lies in the image changes no rounding
+    low = np.minimum(points.min(axis=0), targets.min(axis=0))
+    points, targets = points - low, targets - low
     distances = np.zeros(len(points))
     apart = ~_contained(points, targets)
     if apart.any():
@@ -92,10 +95,9 @@ def distance_map(mask: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[Any]:
 
 
 def _contained(points: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
-    low = np.minimum(points.min(axis=0), targets.min(axis=0))
-    extent = np.maximum(points.max(axis=0), targets.max(axis=0)) - low + 1
-    known = np.sort(np.ravel_multi_index(tuple((targets - low).T), tuple(extent)))
-    asked = np.ravel_multi_index(tuple((points - low).T), tuple(extent))
+    extent = tuple(np.maximum(points.max(axis=0), targets.max(axis=0)) + 1)
+    known = np.sort(np.ravel_multi_index(tuple(targets.T), extent))
+    asked = np.ravel_multi_index(tuple(points.T), extent)
     place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
     contained: NDArray[np.bool_] = known[place] == asked
     return contained

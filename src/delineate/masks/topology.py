@@ -70,7 +70,7 @@ def topology(mask: NDArray[np.bool_]) -> Topology:
 
 
 def centre_line(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Thin a mask to lines of one voxel that keep its connectivity.
+    """Thin a mask to lines of one voxel that keep its connectivity; every component keeps at least one voxel.
 
     Parameters
     ----------
@@ -90,5 +90,19 @@ def centre_line(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     line = np.zeros(mask.shape, np.bool_)
     box = bounding_box(mask)
     if box is not None:
-        line[box] = skeletonize(np.pad(mask[box], 1))[(slice(1, -1),) * mask.ndim]  # type: ignore[no-untyped-call]
+        thinned = skeletonize(np.pad(mask[box], 1))[(slice(1, -1),) * mask.ndim]  # type: ignore[no-untyped-call]
+        line[box] = _with_lost_components(np.asarray(thinned, np.bool_), mask[box])
+    return line
+
+
+def _with_lost_components(line: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    # thinning makes blocks of 2 x 2 x 2 voxels vanish
+    numbered, sizes = label_components(mask)
+    kept = np.zeros(len(sizes) + 1, np.bool_)
+    kept[numbered[line]] = True
+    line = line.copy()
+    for number in np.flatnonzero(~kept[1:]) + 1:
+        voxels = np.argwhere(numbered == number)
+        middle = np.linalg.norm(voxels - voxels.mean(axis=0), axis=1).argmin()
+        line[tuple(voxels[middle])] = True
     return line
