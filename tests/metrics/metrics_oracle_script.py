@@ -1,4 +1,4 @@
-"""What surface-distance, MONAI, SimpleITK and scikit-learn-like references say; runs in the oracle's interpreter.
+"""What surface-distance, MONAI and SimpleITK say; runs in the oracle's interpreter.
 
 Arguments: npz with name/prediction, name/reference, name/spacing; npz to write, with name/library/metric.
 """
@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 
 warnings.simplefilter("ignore")
-np.Inf = np.inf  # surface-distance 0.1 is older than numpy 2
+vars(np)["Inf"] = np.inf  # surface-distance 0.1 is older than numpy 2
 
 import SimpleITK as sitk  # noqa: E402
 import surface_distance as dm  # noqa: E402

@@ -26,7 +26,7 @@ class Reliability:
     """A reliability curve: what was said against what was true, per bin of stated probability."""
 
     edges: NDArray[np.float64]
-    """(bin + 1,) probabilities; a bin holds what is above its lower and up to its upper edge, the first also its lower."""
+    """(bin + 1,) probabilities; a bin holds what is above its lower edge up to its upper, the first its lower too."""
     counts: NDArray[np.int64]
     """(bin,) samples."""
     confidence: NDArray[np.float64]
