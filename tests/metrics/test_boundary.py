@@ -69,7 +69,7 @@ small = st.tuples(*[st.integers(1, 5)] * 3).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(small, st.sampled_from(["voxels", "area"]), st.permutations(range(3)), st.sets(st.integers(0, 2)))
 def test_symmetry_bounds_flips_axes_and_padding(masks, elements, order, flipped):
     prediction, reference = masks

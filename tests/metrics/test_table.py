@@ -43,7 +43,7 @@ def alone(prediction, reference, values):
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(label_pairs)
 def test_one_pass_equals_one_structure_after_the_other(pair):
     prediction, reference = pair

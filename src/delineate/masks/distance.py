@@ -8,6 +8,7 @@ precision. The module knows index positions, masks and spacing.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from scipy.spatial import cKDTree
 
 from delineate.errors import GeometryError
 from delineate.masks.surfaces import Spacing, require_spacing
+
+MOST_THREADS = 4
+"""Threads that ask the tree; the distances do not depend on it."""
 
 
 def nearest_distances(
@@ -45,12 +49,14 @@ def nearest_distances(
     if len(points) == 0 or len(targets) == 0:
         return np.full(len(points), np.inf)
     # from a corner of their own, so that where the mask lies in the image changes no rounding
-    low = np.minimum(points.min(axis=0), targets.min(axis=0))
+    low = np.array([min(p.min(), t.min()) for p, t in zip(points.T, targets.T, strict=True)])
     points, targets = points - low, targets - low
     distances = np.zeros(len(points))
     apart = ~_contained(points, targets)
     if apart.any():
-        distances[apart] = cKDTree(targets * spacing).query(points[apart] * spacing)[0]
+        distances[apart] = cKDTree(targets * spacing, balanced_tree=False).query(
+            points[apart] * spacing, workers=_threads()
+        )[0]
     return distances
 
 
@@ -94,8 +100,15 @@ def distance_map(mask: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[Any]:
     return np.asarray(edt.edt(outside, anisotropy=spacing, black_border=False, parallel=1))
 
 
+def _threads() -> int:
+    # of the processors that this process may use; more threads than a few only wait for memory
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(MOST_THREADS, len(affinity(0)) if affinity else (os.cpu_count() or 1))
+
+
 def _contained(points: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
-    extent = tuple(np.maximum(points.max(axis=0), targets.max(axis=0)) + 1)
+    # column by column: reducing over the long axis of (n, 3) is ten times slower
+    extent = tuple(int(max(p.max(), t.max())) + 1 for p, t in zip(points.T, targets.T, strict=True))
     known = np.sort(np.ravel_multi_index(tuple(targets.T), extent))
     asked = np.ravel_multi_index(tuple(points.T), extent)
     place = np.minimum(np.searchsorted(known, asked), len(known) - 1)

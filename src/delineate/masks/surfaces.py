@@ -62,12 +62,13 @@ def bounding_box(mask: NDArray[np.bool_]) -> Box | None:
         Bool, any number of axes.
     """
     box = []
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        filled = np.flatnonzero(mask.any(axis=others))
+    shadow = mask
+    while shadow.ndim:
+        filled = np.flatnonzero(shadow.any(axis=tuple(range(1, shadow.ndim))))
         if filled.size == 0:
             return None
         box.append(slice(int(filled[0]), int(filled[-1]) + 1))
+        shadow = np.asarray(shadow.any(axis=0))
     return tuple(box)
 
 
