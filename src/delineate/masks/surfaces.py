@@ -8,7 +8,6 @@ label values, and it measures no distances.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -170,14 +169,14 @@ def _unravel(where: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int
 
 
 def _neighbour_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    # one bit per neighbour of each corner, the first neighbour in the highest bit
-    codes = np.zeros([n + 1 for n in mask.shape], np.uint8)
-    bits = mask.view(np.uint8)
-    highest = (1 << mask.ndim) - 1
-    for position, offset in enumerate(itertools.product((0, 1), repeat=mask.ndim)):
-        window = codes[tuple(slice(1 - o, 1 - o + n) for o, n in zip(offset, mask.shape, strict=True))]
-        window |= bits << np.uint8(highest - position)
-    return codes
+    # one bit per neighbour of each corner, the first neighbour in the highest bit; one axis after the other
+    codes: NDArray[np.uint8] = np.pad(mask.view(np.uint8), 1)
+    for axis in reversed(range(mask.ndim)):
+        along = np.moveaxis(codes, axis, 0)
+        joined = along[:-1] << np.uint8(1 << (mask.ndim - 1 - axis))
+        joined |= along[1:]
+        codes = np.moveaxis(joined, 0, axis)
+    return np.ascontiguousarray(codes)
 
 
 @lru_cache(maxsize=64)
