@@ -73,6 +73,20 @@ def test_area_does_not_depend_on_flips_axes_or_padding(mask, spacing, order, fli
     assert total(np.pad(mask, 2), spacing) == pytest.approx(expected)
 
 
+def test_every_neighbourhood_has_the_area_of_its_mirror_images():
+    for code in range(256):
+        mask = np.array([code >> bit & 1 for bit in range(8)], np.bool_).reshape(2, 2, 2)
+        expected = _area_in_the_middle(mask)
+        assert _area_in_the_middle(~mask) == pytest.approx(expected)
+        for axis in range(3):
+            assert _area_in_the_middle(np.flip(mask, axis)) == pytest.approx(expected), code
+
+
+def _area_in_the_middle(mask):
+    surface = surface_elements(mask, (3.0, 0.8, 1.3))
+    return surface.sizes[(surface.indices == 1).all(axis=1)].sum()
+
+
 @settings(max_examples=40, deadline=None)
 @given(masks(), SPACINGS)
 def test_a_mask_and_its_complement_have_the_same_surface(mask, spacing):
