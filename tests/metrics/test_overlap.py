@@ -10,7 +10,17 @@ from hypothesis.extra import numpy as hnp
 
 from delineate.errors import GeometryError, LabelError
 from delineate.metrics import overlap as module
-from delineate.metrics.overlap import Overlap, confusion, dice, iou, overlap_of, precision, recall
+from delineate.metrics.overlap import (
+    Overlap,
+    confusion,
+    dice,
+    iou,
+    overlap_of,
+    precision,
+    recall,
+    specificity,
+    volume_similarity,
+)
 
 N_LABELS = 4
 
@@ -191,3 +201,16 @@ def test_impossible_numbers_of_labels_are_refused(n_labels):
 def test_structures_need_labels_of_the_matrix(values):
     with pytest.raises(LabelError, match="between 0 and 2"):
         overlap_of(np.zeros((3, 3), np.int64), values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(*[st.integers(0, 6)] * 4)
+def test_specificity_and_volume_similarity_worked_from_counts(tp, fp, fn, tn):
+    counts = Overlap(true_positive=tp, false_positive=fp, false_negative=fn, true_negative=tn)
+    if tp + fp + fn == 0:
+        assert math.isnan(specificity(counts))
+        assert math.isnan(volume_similarity(counts))
+        return
+    assert specificity(counts) == pytest.approx(tn / (tn + fp) if tn + fp else math.nan, nan_ok=True)
+    assert volume_similarity(counts) == pytest.approx(1 - abs(fp - fn) / (2 * tp + fp + fn))
+    assert dice(counts) <= volume_similarity(counts) + 1e-12

@@ -10,7 +10,7 @@ from scipy import stats
 
 from delineate.errors import InputError
 from delineate.metrics import statistics as module
-from delineate.metrics.statistics import bootstrap_mean, mean_or_nan, spread
+from delineate.metrics.statistics import bootstrap, bootstrap_mean, mean_or_nan, spread, wilson_interval
 
 numbers = st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12)
 
@@ -129,3 +129,43 @@ def test_every_value_needs_a_patient():
 def test_impossible_intervals_are_refused(level, resamples):
     with pytest.raises(InputError, match="level between 0 and 1"):
         bootstrap_mean([0.1], ["a"], generator(), level=level, resamples=resamples)
+
+
+def test_estimate_records_what_it_was_made_of():
+    values = [0.2, math.nan, 0.6, 0.7]
+    found = bootstrap(values, ["a", "b", "c", "c"], seed=9, resamples=200)
+    assert (found.n_used, found.n_excluded, found.n_patients) == (3, 1, 2)
+    assert (found.seed, found.resamples, found.statistic) == (9, 200, "mean")
+    assert found.value == pytest.approx(0.5)
+    expected = bootstrap_mean(values, ["a", "b", "c", "c"], np.random.default_rng(9), resamples=200)
+    assert found.interval == expected
+
+
+def test_median_interval_equals_scipy_where_every_case_is_its_own_patient():
+    values = np.random.default_rng(0).gamma(2, 1, 60)
+    ours = bootstrap(values, own_patients(values), seed=1, statistic="median", resamples=4000)
+    theirs = stats.bootstrap((values,), np.median, method="percentile", n_resamples=4000, rng=2).confidence_interval
+    assert ours.value == pytest.approx(np.median(values))
+    assert ours.interval.low == pytest.approx(theirs.low, abs=0.08)
+    assert ours.interval.high == pytest.approx(theirs.high, abs=0.08)
+
+
+def test_estimate_of_nothing_is_no_number():
+    found = bootstrap([math.nan], ["a"], seed=0, statistic="median")
+    assert math.isnan(found.value)
+    assert math.isnan(found.interval.low)
+    with pytest.raises(InputError, match="statistic"):
+        bootstrap([1.0], ["a"], seed=0, statistic="mode")
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (77, 100)])
+def test_wilson_interval_is_scipys(successes, trials):
+    theirs = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+    ours = wilson_interval(successes, trials)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_wilson_interval_of_nothing():
+    assert math.isnan(wilson_interval(0, 0).low)
+    with pytest.raises(InputError, match="successes"):
+        wilson_interval(3, 2)

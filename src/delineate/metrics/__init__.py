@@ -1,12 +1,78 @@
 """Numbers about two label arrays, and statistics over cases. No files, no plots, no torch."""
 
-from delineate.metrics.overlap import Overlap, confusion, dice, iou, overlap_of, precision, recall
+from delineate.metrics.agreement import (
+    LeftOutScores,
+    NonInferiority,
+    Staple,
+    leave_one_rater_out,
+    majority,
+    majority_labels,
+    non_inferiority,
+    pairwise_dice,
+    staple,
+)
+from delineate.metrics.boundary import (
+    SurfaceDistances,
+    added_path_length,
+    average_surface_distance,
+    boundary_iou,
+    hausdorff,
+    hausdorff_percentile,
+    mean_average_surface_distance,
+    surface_dice,
+    surface_distances,
+)
+from delineate.metrics.calibration import (
+    Reliability,
+    adaptive_calibration_error,
+    brier_score,
+    expected_calibration_error,
+    reliability,
+    winning_confidence,
+)
+from delineate.metrics.centreline import centre_line_dice
+from delineate.metrics.cohort import CaseRows, CohortRow, PresenceCounts, summarise_rows
+from delineate.metrics.comparison import PairedTest, holm, paired_difference, permutation_test, wilcoxon_signed_rank
+from delineate.metrics.contingency import InstanceOverlap, instance_overlap
+from delineate.metrics.lesions import LesionDetection, lesion_detection
+from delineate.metrics.overlap import (
+    Overlap,
+    confusion,
+    dice,
+    iou,
+    overlap_of,
+    precision,
+    recall,
+    specificity,
+    volume_similarity,
+)
+from delineate.metrics.panoptic import (
+    Detection,
+    PanopticQuality,
+    aggregated_jaccard,
+    aggregated_jaccard_plus,
+    average_precision,
+    detect,
+    panoptic_quality,
+    typed_f1,
+)
 from delineate.metrics.plausibility import Expectations, Implausibility, implausibilities
 from delineate.metrics.postprocessing_choice import PostprocessingChoice, choose_postprocessing
+from delineate.metrics.ranking import RankStability, rank_stability
 from delineate.metrics.scores import CaseScores, StructureScores, evaluate_case
-from delineate.metrics.statistics import Interval, Spread, bootstrap_mean, spread
+from delineate.metrics.statistics import Estimate, Interval, Spread, bootstrap, bootstrap_mean, spread, wilson_interval
 from delineate.metrics.structure_statistics import StructureStatistics, structure_statistics
 from delineate.metrics.summary import StructureSummary, Summary, summarise
+from delineate.metrics.table import (
+    METRICS,
+    METRICS_RELOADED,
+    NNUNET,
+    WORST_VALUE,
+    EmptyPolicy,
+    Metric,
+    StructureRow,
+    evaluate_structures,
+)
 from delineate.metrics.volume import (
     absolute_volume_error,
     relative_volume_error,
@@ -16,33 +82,94 @@ from delineate.metrics.volume import (
 )
 
 __all__ = [
+    "METRICS",
+    "METRICS_RELOADED",
+    "NNUNET",
+    "WORST_VALUE",
+    "CaseRows",
     "CaseScores",
+    "CohortRow",
+    "Detection",
+    "EmptyPolicy",
+    "Estimate",
     "Expectations",
     "Implausibility",
+    "InstanceOverlap",
     "Interval",
+    "LeftOutScores",
+    "LesionDetection",
+    "Metric",
+    "NonInferiority",
     "Overlap",
+    "PairedTest",
+    "PanopticQuality",
     "PostprocessingChoice",
+    "PresenceCounts",
+    "RankStability",
+    "Reliability",
     "Spread",
+    "Staple",
+    "StructureRow",
     "StructureScores",
     "StructureStatistics",
     "StructureSummary",
     "Summary",
+    "SurfaceDistances",
     "absolute_volume_error",
+    "adaptive_calibration_error",
+    "added_path_length",
+    "aggregated_jaccard",
+    "aggregated_jaccard_plus",
+    "average_precision",
+    "average_surface_distance",
+    "bootstrap",
     "bootstrap_mean",
+    "boundary_iou",
+    "brier_score",
+    "centre_line_dice",
     "choose_postprocessing",
     "confusion",
+    "detect",
     "dice",
     "evaluate_case",
+    "evaluate_structures",
+    "expected_calibration_error",
+    "hausdorff",
+    "hausdorff_percentile",
+    "holm",
     "implausibilities",
+    "instance_overlap",
     "iou",
+    "leave_one_rater_out",
+    "lesion_detection",
+    "majority",
+    "majority_labels",
+    "mean_average_surface_distance",
+    "non_inferiority",
     "overlap_of",
+    "paired_difference",
+    "pairwise_dice",
+    "panoptic_quality",
+    "permutation_test",
     "precision",
+    "rank_stability",
     "recall",
     "relative_volume_error",
+    "reliability",
     "signed_volume_error",
+    "specificity",
     "spread",
+    "staple",
     "structure_statistics",
     "summarise",
+    "summarise_rows",
+    "surface_dice",
+    "surface_distances",
+    "typed_f1",
     "volume_ml",
     "volume_mm3",
+    "volume_similarity",
+    "wilcoxon_signed_rank",
+    "wilson_interval",
+    "winning_confidence",
 ]

@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from delineate.errors import InputError
+
+Statistic = Literal["mean", "median"]
+"""What is estimated over cases."""
 
 CONFIDENCE_LEVEL = 0.95
 """Usual level of an interval."""
@@ -63,6 +67,23 @@ class Spread:
         return replace(self, **changed, interval=interval)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A mean or median over cases with its interval, in the unit of the values."""
+
+    value: float
+    """NaN if no case says anything."""
+    interval: Interval
+    statistic: Statistic
+    n_used: int
+    n_excluded: int
+    """Cases without a value (NaN)."""
+    n_patients: int
+    """Patients among the used cases."""
+    seed: int
+    resamples: int
+
+
 def bootstrap_mean(
     values: Sequence[float] | NDArray[np.float64],
     patients: Sequence[str],
@@ -102,8 +123,7 @@ def bootstrap_mean(
     Bootstrapping clustered data, J. R. Stat. Soc. B 69 (2007).
     """
     numbers = _validated(values, patients)
-    if not 0 < level < 1 or resamples < 1:
-        raise InputError(f"A bootstrap needs a level between 0 and 1 and samples; got {level} and {resamples}.")
+    _require_bootstrap(level, resamples)
     sums, counts = _per_patient(numbers, patients)
     if len(sums) < 2:
         return Interval(low=math.nan, high=math.nan, level=level)
@@ -152,11 +172,125 @@ def spread(
     )
 
 
+def bootstrap(
+    values: Sequence[float] | NDArray[np.float64],
+    patients: Sequence[str],
+    *,
+    seed: int,
+    statistic: Statistic = "mean",
+    level: float = CONFIDENCE_LEVEL,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Estimate the mean or median over cases with its percentile bootstrap interval, drawing whole patients.
+
+    For medians of few cases the interval's coverage is poor; above some 50 patients it is fine.
+
+    Parameters
+    ----------
+    values
+        (case,) numbers; NaN cases are left out and counted.
+    patients
+        (case,) the patient of each case; all cases of a drawn patient enter together.
+    seed
+        Of the draws; kept in the result.
+    statistic
+        ``mean`` or ``median`` over cases.
+    level
+        Probability that the interval is made for, between 0 and 1.
+    resamples
+        Number of bootstrap samples.
+
+    Raises
+    ------
+    InputError
+        If the lengths differ, the statistic is unknown, or the level or number of samples is impossible.
+
+    References
+    ----------
+    See :func:`bootstrap_mean`.
+    """
+    if statistic not in ("mean", "median"):
+        raise InputError(f"The statistic must be 'mean' or 'median'; got '{statistic}'.")
+    numbers = _validated(values, patients)
+    used = numbers[~np.isnan(numbers)]
+    owners = [patient for patient, number in zip(patients, numbers, strict=True) if not math.isnan(number)]
+    of = bootstrap_mean if statistic == "mean" else _bootstrap_median
+    interval = of(numbers, patients, np.random.default_rng(seed), level=level, resamples=resamples)
+    value = math.nan if not used.size else float(used.mean() if statistic == "mean" else np.median(used))
+    return Estimate(
+        value=value,
+        interval=interval,
+        statistic=statistic,
+        n_used=len(owners),
+        n_excluded=len(numbers) - len(owners),
+        n_patients=len(set(owners)),
+        seed=seed,
+        resamples=resamples,
+    )
+
+
+def wilson_interval(successes: int, trials: int, *, level: float = CONFIDENCE_LEVEL) -> Interval:
+    """Return Wilson's score interval of a rate; NaN ends without trials.
+
+    Parameters
+    ----------
+    successes, trials
+        Counts, ``0 <= successes <= trials``.
+    level
+        Between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        If the counts or the level are impossible.
+
+    References
+    ----------
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference, J. Am. Stat. Assoc. 22 (1927).
+    """
+    if not 0 <= successes <= trials or not 0 < level < 1:
+        raise InputError(f"A rate needs 0 <= successes <= trials; got {successes} of {trials} at level {level}.")
+    if trials == 0:
+        return Interval(low=math.nan, high=math.nan, level=level)
+    z = float(special.ndtri(0.5 + level / 2))
+    rate, weight = successes / trials, z * z / trials
+    centre = (rate + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(rate * (1 - rate) / trials + weight / (4 * trials))
+    return Interval(low=max(0.0, centre - half), high=min(1.0, centre + half), level=level)
+
+
 def mean_or_nan(values: Sequence[float] | NDArray[np.float64]) -> float:
     """Return the mean of the numbers that are not NaN; NaN, without a warning, if there are none."""
     numbers = np.asarray(values, dtype=np.float64)
     used = numbers[~np.isnan(numbers)]
     return float(used.mean()) if used.size else math.nan
+
+
+def _bootstrap_median(
+    values: NDArray[np.float64],
+    patients: Sequence[str],
+    generator: np.random.Generator,
+    *,
+    level: float,
+    resamples: int,
+) -> Interval:
+    _require_bootstrap(level, resamples)
+    grouped: dict[str, list[float]] = {}
+    for patient, number in zip(patients, values, strict=True):
+        if not math.isnan(number):
+            grouped.setdefault(patient, []).append(float(number))
+    groups = [np.array(group) for group in grouped.values()]
+    if len(groups) < 2:
+        return Interval(low=math.nan, high=math.nan, level=level)
+    drawn = generator.integers(0, len(groups), size=(resamples, len(groups)))
+    medians = [np.median(np.concatenate([groups[i] for i in draw])) for draw in drawn]
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high), level=level)
+
+
+def _require_bootstrap(level: float, resamples: int) -> None:
+    if not 0 < level < 1 or resamples < 1:
+        raise InputError(f"A bootstrap needs a level between 0 and 1 and samples; got {level} and {resamples}.")
 
 
 def _validated(values: Sequence[float] | NDArray[np.float64], patients: Sequence[str]) -> NDArray[np.float64]:

@@ -1,0 +1,331 @@
+"""The table of one case: every structure of a multi-label pair, every metric asked for, and what empty masks mean.
+
+The two label maps are read twice, whatever the number of structures: once for the boxes of the labels, once for the
+confusion matrix. Everything else happens in the box of one structure. Metrics are a table of names
+(:data:`METRICS`); the names are part of the definition and go into reports.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from delineate.errors import LabelError, UsageError
+from delineate.masks.surfaces import Box, Spacing, require_spacing
+from delineate.metrics import boundary, overlap, volume
+from delineate.metrics.boundary import Elements, SurfaceDistances
+from delineate.metrics.centreline import centre_line_dice
+from delineate.metrics.lesions import LesionDetection, lesion_detection
+from delineate.metrics.overlap import Overlap
+
+Presence = Literal["true_positive", "false_positive", "false_negative", "true_negative"]
+"""Whether prediction and reference have the structure at all: both, prediction only, reference only, neither."""
+
+Worst = Literal["zero", "one", "diagonal", "none"]
+"""What a metric is worth if exactly one mask is empty: 0, 1, the image's diagonal, or what its formula gives."""
+
+DEFAULT_METRICS = ("dice", "hd95", "assd", "nsd", "volume_error", "relative_volume_error")
+"""What a report shows unless asked otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmptyPolicy:
+    """What the scores of empty masks are; the name goes into the report."""
+
+    name: str
+    one_empty: Literal["worst", "nan_distances"]
+    """A structure in one mask only: the worst value of every metric, or no value for distances (and 0 for overlaps)."""
+    both_empty: Literal["excluded", "perfect"]
+    """A structure in neither mask: left out and counted, or the best value of every metric."""
+
+
+WORST_VALUE = EmptyPolicy(name="worst value", one_empty="worst", both_empty="excluded")
+"""The default: a missed or invented structure costs the worst value; distances then are the image's diagonal."""
+
+NNUNET = EmptyPolicy(name="nnU-Net", one_empty="nan_distances", both_empty="excluded")
+"""nnU-Net 2.8.1's ``evaluation.evaluate_predictions``: overlaps are 0 if one is empty and NaN, left out of means, if
+both are. It has no distances; where no distance is defined they are NaN here as well, so missed structures vanish from
+their means."""
+
+METRICS_RELOADED = EmptyPolicy(name="Metrics Reloaded", one_empty="worst", both_empty="perfect")
+"""Agreement that there is nothing counts as perfect (MetricsReloaded's reference code)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """How a column of the table is made."""
+
+    unit: str
+    """``1`` for a fraction."""
+    best: float
+    worst: Worst
+    formula: Callable[[StructurePair], float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StructurePair:
+    """One structure of one case: its counts, and its two masks in their common box."""
+
+    overlap: Overlap
+    prediction: NDArray[np.bool_]
+    reference: NDArray[np.bool_]
+    spacing_mm: tuple[float, ...]
+    tolerance_mm: float
+    _measured: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def distances(self, elements: Elements) -> SurfaceDistances:
+        """Return the distances of the two surfaces, measured once however many metrics ask."""
+        if elements not in self._measured:
+            self._measured[elements] = boundary.surface_distances(
+                self.prediction, self.reference, self.spacing_mm, elements=elements
+            )
+        found: SurfaceDistances = self._measured[elements]
+        return found
+
+    @property
+    def lesions(self) -> LesionDetection:
+        """Lesion counts by the rule ``any_voxel``, counted once however many metrics ask."""
+        if "lesions" not in self._measured:
+            self._measured["lesions"] = lesion_detection(self.prediction, self.reference)
+        found: LesionDetection = self._measured["lesions"]
+        return found
+
+    @property
+    def volumes_ml(self) -> tuple[float, float]:
+        """Predicted and reference volume in ml; for planes areas in mm^2 / 1000."""
+        voxel = math.prod(self.spacing_mm)
+        return volume.volume_ml(self.overlap.predicted, voxel), volume.volume_ml(self.overlap.reference, voxel)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StructureRow:
+    """One structure of one case."""
+
+    name: str
+    presence: Presence
+    values: Mapping[str, float]
+    """By metric name, in the metric's unit; NaN where the policy leaves the case out."""
+    predicted_ml: float
+    reference_ml: float
+    policy: str
+    tolerance_mm: float
+
+
+def evaluate_structures(
+    prediction: NDArray[Any],
+    reference: NDArray[Any],
+    structures: Sequence[tuple[str, tuple[int, ...]]],
+    *,
+    spacing_mm: Spacing,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    tolerance_mm: float | Mapping[str, float] = 1.0,
+    policy: EmptyPolicy = WORST_VALUE,
+    ignore: int | None = None,
+) -> tuple[StructureRow, ...]:
+    """Compute all metrics of all structures of one pair of label maps.
+
+    Parameters
+    ----------
+    prediction, reference
+        Label values, ``(z, y, x)`` or ``(y, x)``, equal shapes, any integer dtype.
+    structures
+        Name and label values of each structure; several values are a region, the union of them.
+    spacing_mm
+        Millimetres per axis, in the order of the axes. There is no default: distances in voxels are no distances.
+    metrics
+        Names from :data:`METRICS`.
+    tolerance_mm
+        Of the surface Dice and the added path length: one number, or one per structure name.
+    policy
+        What the scores of empty masks are.
+    ignore
+        Reference value of voxels that nobody annotated; they belong to no structure on either side.
+
+    Returns
+    -------
+    tuple of StructureRow
+        In the order of ``structures``.
+
+    Raises
+    ------
+    GeometryError
+        If the shapes differ or the spacing does not fit.
+    LabelError
+        If an array holds values that no structure declares, or there is no structure.
+    UsageError
+        If a metric is unknown or a structure has no tolerance.
+    """
+    if not structures:
+        raise LabelError("A pair of label maps cannot be evaluated without any structure.")
+    chosen = _chosen_metrics(metrics)
+    tolerances = _tolerances([name for name, _ in structures], tolerance_mm)
+    spacing = require_spacing(np.ndim(reference), spacing_mm)
+    matrix = overlap.confusion(prediction, reference, 1 + max(v for _, vs in structures for v in vs), ignore=ignore)
+    boxes = _joint_boxes(prediction, reference, len(matrix))
+    diagonal = float(np.linalg.norm(np.array(reference.shape) * spacing))
+    return tuple(
+        _row(
+            name,
+            _pair(prediction, reference, values, overlap.overlap_of(matrix, values), boxes, spacing, tolerance, ignore),
+            chosen,
+            policy,
+            diagonal,
+        )
+        for (name, values), tolerance in zip(structures, tolerances, strict=True)
+    )
+
+
+def presence_of(counts: Overlap) -> Presence:
+    """Return whether the structure is in both label maps, in one, or in none."""
+    if counts.predicted:
+        return "true_positive" if counts.reference else "false_positive"
+    return "false_negative" if counts.reference else "true_negative"
+
+
+def _chosen_metrics(names: Sequence[str]) -> dict[str, Metric]:
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise UsageError(f"Unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
+    return {name: METRICS[name] for name in names}
+
+
+def _tolerances(names: Sequence[str], tolerance_mm: float | Mapping[str, float]) -> list[float]:
+    if not isinstance(tolerance_mm, Mapping):
+        return [float(tolerance_mm)] * len(names)
+    missing = [name for name in names if name not in tolerance_mm]
+    if missing:
+        raise UsageError(f"Every structure needs a tolerance in mm; there is none for {', '.join(missing)}.")
+    return [float(tolerance_mm[name]) for name in names]
+
+
+def _joint_boxes(prediction: NDArray[Any], reference: NDArray[Any], n_labels: int) -> list[Box | None]:
+    per_map = [ndimage.find_objects(_searchable(labels), n_labels - 1) for labels in (prediction, reference)]
+    return [None, *(_joined(pair) for pair in zip(*per_map, strict=True))]
+
+
+def _searchable(labels: NDArray[Any]) -> NDArray[Any]:
+    return labels.view(np.uint8) if labels.dtype == np.bool_ else labels
+
+
+def _joined(boxes: Sequence[Box | None]) -> Box | None:
+    there = [box for box in boxes if box is not None]
+    if not there:
+        return None
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*there, strict=True))
+
+
+def _pair(
+    prediction: NDArray[Any],
+    reference: NDArray[Any],
+    values: tuple[int, ...],
+    counts: Overlap,
+    boxes: Sequence[Box | None],
+    spacing: tuple[float, ...],
+    tolerance_mm: float,
+    ignore: int | None,
+) -> StructurePair:
+    box = _joined([boxes[value] for value in values if value]) if 0 not in values else (slice(None),) * len(spacing)
+    cut = (slice(0, 0),) * len(spacing) if box is None else box
+    predicted, truth = prediction[cut], reference[cut]
+    masks = [_members(predicted, values), _members(truth, values)]
+    if ignore is not None:
+        masks[0] &= truth != ignore
+    return StructurePair(
+        overlap=counts, prediction=masks[0], reference=masks[1], spacing_mm=spacing, tolerance_mm=tolerance_mm
+    )
+
+
+def _members(labels: NDArray[Any], values: tuple[int, ...]) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = np.asarray(labels == values[0])
+    for value in values[1:]:
+        mask |= labels == value
+    return mask
+
+
+def _row(
+    name: str, pair: StructurePair, metrics: Mapping[str, Metric], policy: EmptyPolicy, diagonal: float
+) -> StructureRow:
+    predicted_ml, reference_ml = pair.volumes_ml
+    presence = presence_of(pair.overlap)
+    return StructureRow(
+        name=name,
+        presence=presence,
+        values={key: _value(metric, pair, presence, policy, diagonal) for key, metric in metrics.items()},
+        predicted_ml=predicted_ml,
+        reference_ml=reference_ml,
+        policy=policy.name,
+        tolerance_mm=pair.tolerance_mm,
+    )
+
+
+def _value(metric: Metric, pair: StructurePair, presence: Presence, policy: EmptyPolicy, diagonal: float) -> float:
+    if presence == "true_positive" or (presence != "true_negative" and metric.worst == "none"):
+        return metric.formula(pair)
+    if presence == "true_negative":
+        return metric.best if policy.both_empty == "perfect" else math.nan
+    if metric.worst == "diagonal":
+        return diagonal if policy.one_empty == "worst" else math.nan
+    return 0.0 if metric.worst == "zero" else 1.0
+
+
+def _score(formula: Callable[[StructurePair], float]) -> Metric:
+    return Metric(unit="1", best=1.0, worst="zero", formula=formula)
+
+
+def _distance(formula: Callable[[StructurePair], float]) -> Metric:
+    return Metric(unit="mm", best=0.0, worst="diagonal", formula=formula)
+
+
+def _plain(unit: str, best: float, formula: Callable[[StructurePair], float]) -> Metric:
+    return Metric(unit=unit, best=best, worst="none", formula=formula)
+
+
+METRICS: Mapping[str, Metric] = {
+    "dice": _score(lambda pair: overlap.dice(pair.overlap)),
+    "iou": _score(lambda pair: overlap.iou(pair.overlap)),
+    "precision": _score(lambda pair: overlap.precision(pair.overlap)),
+    "recall": _score(lambda pair: overlap.recall(pair.overlap)),
+    "specificity": _plain("1", 1.0, lambda pair: overlap.specificity(pair.overlap)),
+    "volume_similarity": _score(lambda pair: overlap.volume_similarity(pair.overlap)),
+    "volume_error": _plain("ml", 0.0, lambda pair: volume.signed_volume_error(*pair.volumes_ml)),
+    "absolute_volume_error": _plain("ml", 0.0, lambda pair: volume.absolute_volume_error(*pair.volumes_ml)),
+    "relative_volume_error": _plain("1", 0.0, lambda pair: volume.relative_volume_error(*pair.volumes_ml)),
+    "hd": _distance(lambda pair: boundary.hausdorff(pair.distances("voxels"))),
+    "hd95": _distance(lambda pair: boundary.hausdorff_percentile(pair.distances("voxels"))),
+    "hd95_directed_mean": _distance(
+        lambda pair: boundary.hausdorff_percentile(pair.distances("voxels"), variant="directed_mean")
+    ),
+    "hd95_pooled": _distance(lambda pair: boundary.hausdorff_percentile(pair.distances("voxels"), variant="pooled")),
+    "hd95_area_weighted": _distance(
+        lambda pair: boundary.hausdorff_percentile(pair.distances("area"), variant="area_weighted")
+    ),
+    "assd": _distance(lambda pair: boundary.average_surface_distance(pair.distances("voxels"))),
+    "assd_area_weighted": _distance(lambda pair: boundary.average_surface_distance(pair.distances("area"))),
+    "masd": _distance(lambda pair: boundary.mean_average_surface_distance(pair.distances("voxels"))),
+    "masd_area_weighted": _distance(lambda pair: boundary.mean_average_surface_distance(pair.distances("area"))),
+    "nsd": _score(lambda pair: boundary.surface_dice(pair.distances("area"), pair.tolerance_mm)),
+    "nsd_voxels": _score(lambda pair: boundary.surface_dice(pair.distances("voxels"), pair.tolerance_mm)),
+    "boundary_iou": _score(
+        lambda pair: boundary.boundary_iou(
+            pair.prediction, pair.reference, pair.spacing_mm, width_mm=2 * max(pair.spacing_mm)
+        )
+    ),
+    "added_path_length": _plain(
+        "mm",
+        0.0,
+        lambda pair: boundary.added_path_length(
+            pair.prediction, pair.reference, pair.spacing_mm, tolerance_mm=pair.tolerance_mm
+        ),
+    ),
+    "centre_line_dice": _score(lambda pair: centre_line_dice(pair.prediction, pair.reference)),
+    "lesion_sensitivity": _plain("1", 1.0, lambda pair: pair.lesions.sensitivity),
+    "lesion_false_positives": _plain("lesions", 0.0, lambda pair: float(pair.lesions.n_false_positive)),
+    "lesion_f1": _score(lambda pair: pair.lesions.f1),
+}
+"""Every metric of the table by name; ``docs/metrics.md`` has formula, range and source of each."""
