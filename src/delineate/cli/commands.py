@@ -181,6 +181,9 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the label maps")
     parser.add_argument("--fold", nargs="+", metavar="K", help="folds to average; default: all of the model")
     parser.add_argument("--no-mirroring", action="store_true", help="do not average over mirrored images: quicker")
+    parser.add_argument(
+        "--skip-air", action="store_true", help="CT: leave out tiles whose every voxel is below -900 HU; quicker"
+    )
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities (.npz)")
     parser.add_argument("--overwrite", action="store_true", help="predict again what stands in the output folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
@@ -199,6 +202,7 @@ def _predict(session: Session) -> int:
         mirroring=not options.no_mirroring,
         precision=options.precision,
     )
+    model = model.without_air() if options.skip_air else model
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,

@@ -1,7 +1,9 @@
 """From logits on the prepared grid back to labels on the image's own grid.
 
 The result is that of resampling every head to full resolution and taking the largest, as nnU-Net does, but no head is
-ever held at full resolution. The grid is worked through in tiles. Interpolated values lie between the smallest and the
+ever held at full resolution. The logits may come in slabs along the prepared z axis; as soon as all planes that some
+output planes read are there, those are settled, and planes that nothing reads any more are forgotten. The grid is
+worked through in tiles. Interpolated values lie between the smallest and the
 largest logit that a tile reads, so a head whose largest is below another head's smallest cannot win anywhere in the
 tile and is left out; most tiles are settled by this alone. Peak memory does not grow with the number of heads.
 """
@@ -9,7 +11,8 @@ tile and is left out; most tiles are settled by this alone. Peak memory does not
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +31,9 @@ RestoreMode = Literal["exact", "nnunet"]
 nnU-Net stores them; this changes about 5 of 10 000 voxels on noisy logits."""
 
 TILE_VOXELS = 32
-"""Edge of a tile of the full-resolution grid."""
+"""Edge of a tile of the full-resolution grid; along z less where the planes that it reads are large."""
+SOURCE_BYTES = 128 * 2**20
+"""About how many bytes of logits the tiles of one row along z may read, so that memory does not grow with the heads."""
 ROUNDING_MARGIN = {"exact": 2.0**-20, "nnunet": 2.0**-9}
 """Relative safety of the comparison that leaves heads out; covers the rounding of the interpolated values."""
 FEW_VALUES = 255
@@ -43,6 +48,8 @@ class _Tile:
 
     bands: tuple[Band, ...]
     heads: NDArray[np.intp]
+    same_grid: bool
+    """Whether the prepared grid is the cropped one, so that nothing is to be interpolated."""
 
     @property
     def out(self) -> tuple[slice, ...]:
@@ -74,12 +81,37 @@ def restore_labels(logits: NDArray[Any], trace: Trace, scheme: LabelScheme, *, m
     ModelError
         If the logits do not fit trace and scheme, or are not finite.
     """
-    logits = _checked(logits, trace, scheme)
+    return restore_stream((_checked(logits, trace, scheme),), trace, scheme, mode=mode)
+
+
+def restore_stream(
+    slabs: Iterable[NDArray[Any]], trace: Trace, scheme: LabelScheme, *, mode: RestoreMode = "exact"
+) -> LabelMap:
+    """Return the label map that logits say which come slab by slab; the labels are those of :func:`restore_labels`.
+
+    Parameters
+    ----------
+    slabs
+        (head, planes, y, x) float16 or float32 each, consecutive along the prepared z axis; together they are the
+        prepared volume. Each is taken when it is needed and let go when it is worked off.
+    trace, scheme, mode
+        As for :func:`restore_labels`.
+
+    Returns
+    -------
+    LabelMap
+        (z, y, x) or (y, x) uint8 or uint16; 0 outside the crop.
+
+    Raises
+    ------
+    ModelError
+        If the logits do not fit trace and scheme, or are not finite.
+    """
     values = _values(scheme)
     result = np.zeros(_lifted_shape(trace), values.dtype)
     inside = crop(result.transpose(trace.transpose), trace.box)
     workspace = _Workspace(mode=mode, regions=scheme.has_regions)
-    for slab, tile in _tiles(logits, trace, workspace):
+    for slab, tile in _tiles(slabs, trace, scheme, workspace):
         inside[tile.out] = workspace.settle(slab, tile, values)
     return LabelMap(array=result[0] if trace.is_plane else result, grid=trace.grid, scheme=scheme)
 
@@ -111,7 +143,7 @@ def restore_probabilities(logits: NDArray[Any], trace: Trace, scheme: LabelSchem
     squash = _sigmoid if scheme.has_regions else _softmax
     everything = np.arange(logits.shape[0])
     for bands in itertools.product(*_axis_bands(trace)):
-        tile = _Tile(bands=bands, heads=everything)
+        tile = _Tile(bands=bands, heads=everything, same_grid=_same_grid(trace))
         with np.errstate(invalid="ignore"):  # told as an error, in the next line
             values = _upsampled(logits[:, tile.bands[0].source], tile)
         if not np.isfinite(values).all():
@@ -123,11 +155,15 @@ def restore_probabilities(logits: NDArray[Any], trace: Trace, scheme: LabelSchem
 def _checked(logits: NDArray[Any], trace: Trace, scheme: LabelScheme) -> NDArray[Any]:
     expected = (scheme.head_count, *trace.prepared_shape)
     if logits.shape != expected or logits.dtype not in (np.float16, np.float32):
-        raise ModelError(
-            f"Logits of shape {expected}, float16 or float32, were expected for this case; got {logits.shape} "
-            f"{logits.dtype}. The model does not belong to this plan and label scheme."
-        )
+        raise _misfit(expected, f"{logits.shape} {logits.dtype}")
     return np.asarray(logits)
+
+
+def _misfit(expected: tuple[int, ...], found: str) -> ModelError:
+    return ModelError(
+        f"Logits of shape {expected}, float16 or float32, were expected for this case; got {found}. The model does not "
+        "belong to this plan and label scheme."
+    )
 
 
 def _values(scheme: LabelScheme) -> NDArray[Any]:
@@ -140,24 +176,84 @@ def _lifted_shape(trace: Trace) -> tuple[int, ...]:
     return (1, *trace.grid.shape) if trace.is_plane else trace.grid.shape
 
 
-def _axis_bands(trace: Trace) -> tuple[tuple[Band, ...], ...]:
-    """Return per axis the blocks of the operator from prepared to cropped size: linear, or nearest where separate."""
+def _same_grid(trace: Trace) -> bool:
+    return tuple(trace.prepared_shape) == trace.cropped_shape
+
+
+def _axis_bands(trace: Trace, rows: int = TILE_VOXELS) -> tuple[tuple[Band, ...], ...]:
+    """Return per axis the blocks of the operator from prepared to cropped size: linear, or nearest where separate.
+
+    The blocks are ``rows`` output voxels long along z and a tile's edge along y and x.
+    """
     separate = find_separate_axis(trace.prepared_spacing_mm, trace.spacing_mm)
+    lengths = (rows, TILE_VOXELS, TILE_VOXELS)
     return tuple(
-        operator_bands(small, large, 0 if axis == separate else 1, TILE_VOXELS)
+        operator_bands(small, large, 0 if axis == separate else 1, lengths[axis])
         for axis, (small, large) in enumerate(zip(trace.prepared_shape, trace.cropped_shape, strict=True))
     )
 
 
-def _tiles(logits: NDArray[Any], trace: Trace, workspace: _Workspace) -> Iterator[tuple[NDArray[Any], _Tile]]:
+def _rows_at_once(trace: Trace, heads: int) -> int:
+    """Return how many output planes to settle together: few enough that what they read stays small."""
+    small, y, x = trace.prepared_shape
+    planes = max(1, SOURCE_BYTES // (4 * heads * y * x))
+    rows = TILE_VOXELS
+    while rows > 1 and math.ceil(rows * small / trace.cropped_shape[0]) + 1 > planes:
+        rows //= 2
+    return rows
+
+
+def _tiles(
+    slabs: Iterable[NDArray[Any]], trace: Trace, scheme: LabelScheme, workspace: _Workspace
+) -> Iterator[tuple[NDArray[Any], _Tile]]:
     """Yield every tile with the slab of logits (head, z, y, x) that its z band reads."""
-    bands_z, bands_y, bands_x = _axis_bands(trace)
-    for z in bands_z:
-        slab = logits[:, z.source]
+    bands_z, bands_y, bands_x = _axis_bands(trace, _rows_at_once(trace, scheme.head_count))
+    same = _same_grid(trace)
+    for z, slab in _bands_with_sources(_checked_slabs(slabs, trace, scheme), bands_z):
         possible = workspace.possible_heads(slab, bands_y, bands_x)
         for i, y in enumerate(bands_y):
             for j, x in enumerate(bands_x):
-                yield slab, _Tile(bands=(z, y, x), heads=np.flatnonzero(possible[:, i, j]))
+                yield slab, _Tile(bands=(z, y, x), heads=np.flatnonzero(possible[:, i, j]), same_grid=same)
+
+
+def _checked_slabs(slabs: Iterable[NDArray[Any]], trace: Trace, scheme: LabelScheme) -> Iterator[NDArray[Any]]:
+    """Hand on slabs that fit; together they must be the prepared volume."""
+    planes = 0
+    expected = (scheme.head_count, *trace.prepared_shape)
+    for slab in slabs:
+        planes += slab.shape[1] if slab.ndim == 4 else 0
+        fits = slab.ndim == 4 and (slab.shape[0], *slab.shape[2:]) == (expected[0], *expected[2:])
+        if not fits or planes > expected[1] or slab.dtype not in (np.float16, np.float32):
+            raise _misfit(expected, f"a slab of shape {slab.shape} {slab.dtype} that ends at plane {planes}")
+        yield slab
+    if planes != expected[1]:
+        raise _misfit(expected, f"slabs of {planes} planes")
+
+
+def _bands_with_sources(slabs: Iterator[NDArray[Any]], bands: tuple[Band, ...]) -> Iterator[tuple[Band, NDArray[Any]]]:
+    """Yield the bands along z, each with the planes (head, z, y, x) that it reads; take slabs no sooner than needed."""
+    held: list[NDArray[Any]] = []
+    first = stop = 0
+    for band in bands:
+        while stop < band.source.stop:
+            # the slabs told before that they do not suffice, if so
+            held.append(next(slabs))
+            stop += held[-1].shape[1]
+        while held and first + held[0].shape[1] <= band.source.start:
+            first += held.pop(0).shape[1]
+        yield band, _joined(held, band.source.start - first, band.source.stop - first)
+    for _ in slabs:  # planes that nothing reads; the checks at the end are wanted
+        pass
+
+
+def _joined(held: list[NDArray[Any]], start: int, stop: int) -> NDArray[Any]:
+    """Return planes ``start`` to ``stop`` of slabs that lie behind one another: a view if they are of one slab."""
+    parts = []
+    for slab in held:
+        if start < slab.shape[1] and stop > 0:
+            parts.append(slab[:, max(0, start) : stop])
+        start, stop = start - slab.shape[1], stop - slab.shape[1]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 class _Workspace:
@@ -196,19 +292,23 @@ class _Workspace:
             return values[tile.heads[0]]
         flat = _upsampled_in_plane(slab, tile)
         shape = tuple(band.out.stop - band.out.start for band in tile.bands)
-        ranks = self._ranks(flat, tile.bands[0])
+        ranks = self._ranks(flat, tile)
         table = values[np.concatenate([[0], tile.heads + 1])] if self._regions else values[tile.heads]
         return table.take(ranks).reshape(shape)
 
-    def _ranks(self, heads: NDArray[np.float32], band: Band) -> NDArray[Any]:
+    def _ranks(self, heads: NDArray[np.float32], tile: _Tile) -> NDArray[Any]:
         """Return per voxel the winner's position among the heads of the tile (regions: plus one, 0 for none)."""
+        band = tile.bands[0]
         count = band.weights.shape[0] * heads.shape[2]
         value, best, better = self._values[:count], self._best[:count], self._better[:count]
         ranks = np.zeros(count, np.uint8 if len(heads) < 256 else np.uint16)
         step = np.empty_like(ranks)
         best[:] = 0 if self._regions else -np.inf
         for rank, head in enumerate(heads, start=1 if self._regions else 0):
-            np.matmul(band.weights, head, out=value.reshape(band.weights.shape[0], -1))
+            if tile.same_grid:
+                value[:] = head.ravel()
+            else:
+                np.matmul(band.weights, head, out=value.reshape(band.weights.shape[0], -1))
             if self._mode == "nnunet":
                 value[:] = value.astype(np.float16)
             np.greater(value, best, out=better)
@@ -223,7 +323,9 @@ class _Workspace:
 def _upsampled_in_plane(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
     """Return the heads of a tile resampled along y and x: (head, source z, y * x) float32."""
     _, y, x = tile.bands
-    block = slab[tile.heads, :, y.source, x.source].astype(np.float32)
+    block = slab[tile.heads, :, y.source, x.source].astype(np.float32, copy=False)
+    if tile.same_grid:
+        return block.reshape(*block.shape[:2], -1)
     wide = np.matmul(block, x.weights.T)
     full: NDArray[np.float32] = np.matmul(y.weights, wide)
     return full.reshape(*full.shape[:2], -1)
@@ -231,7 +333,9 @@ def _upsampled_in_plane(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
 
 def _upsampled(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
     """Return the heads of a tile at full resolution: (head, z, y, x) float32."""
-    flat: NDArray[np.float32] = np.matmul(tile.bands[0].weights, _upsampled_in_plane(slab, tile))
+    flat = _upsampled_in_plane(slab, tile)
+    if not tile.same_grid:
+        flat = np.matmul(tile.bands[0].weights, flat)
     return flat.reshape(len(flat), *(band.out.stop - band.out.start for band in tile.bands))
 
 

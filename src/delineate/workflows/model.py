@@ -19,6 +19,7 @@ from delineate.geometry.grid import Grid
 from delineate.inference import Ensemble, Tiling, make_ensemble
 from delineate.networks import build_network, load_weights
 from delineate.planning.machine import Machine
+from delineate.preprocessing import AIR_HU
 from delineate.training.allocator import keep_memory
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.segment_case import segment_case
@@ -38,6 +39,8 @@ class Model:
     ensemble: Ensemble
     tiling: Tiling
     machine: Machine
+    air_below_hu: float | None = None
+    """Tiles of which every original voxel is below this are background; None: every tile is predicted."""
 
     def predict(
         self,
@@ -110,6 +113,10 @@ class Model:
     def without_mirroring(self) -> Model:
         """Return the same model without test-time mirroring: 2^axes times faster, usually a little less exact."""
         return replace(self, tiling=replace(self.tiling, mirror_axes=()))
+
+    def without_air(self, below_hu: float = AIR_HU) -> Model:
+        """Return the same model (for CT) that leaves out tiles of nothing but air, see ``preprocessing.air``."""
+        return replace(self, air_below_hu=below_hu)
 
 
 def load_model(

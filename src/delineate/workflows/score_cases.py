@@ -15,9 +15,9 @@ from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.images import read_labels, write_labels
 from delineate.formats.nnunet.summary_json import write_summary
 from delineate.formats.prepared_store import PreparedStore
-from delineate.inference import predict_logits
+from delineate.inference import stream_logits
 from delineate.metrics.scores import CaseScores, evaluate_case
-from delineate.preprocessing import restore_labels
+from delineate.preprocessing import restore_stream
 from delineate.reports import FailedCase
 from delineate.workflows.model import Model
 
@@ -60,8 +60,8 @@ def predict_prepared(
     for case_id in missing:
         cancellation.check()
         stored = store.open(case_id)
-        logits = predict_logits(model.ensemble, stored.array[...], model.tiling, cancellation=cancellation)
-        labels = restore_labels(logits, stored.trace, dataset.scheme)
+        slabs = stream_logits(model.ensemble, stored.array[...], model.tiling, cancellation=cancellation)
+        labels = restore_stream(slabs, stored.trace, dataset.scheme)
         write_labels(prediction_path(folder, case_id, dataset), labels)
         progress.advance(note=case_id)
     progress.finish()

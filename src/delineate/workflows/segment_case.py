@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 from delineate import __version__
 from delineate.case import Image, Provenance, Result
 from delineate.execution import Cancellation, Progress
-from delineate.inference import predict_logits
-from delineate.preprocessing import prepare, restore_labels, restore_probabilities
+from delineate.case.prepared import Trace
+from delineate.errors import UsageError
+from delineate.inference import EmptyTiles, gather_logits, stream_logits
+from delineate.preprocessing import (
+    air_finder,
+    background_logits,
+    prepare,
+    restore_labels,
+    restore_probabilities,
+    restore_stream,
+)
 
 if TYPE_CHECKING:
     from delineate.workflows.model import Model
@@ -46,6 +55,8 @@ def segment_case(
 
     Raises
     ------
+    UsageError
+        If tiles of air are to be left out and the model was not made for CT.
     PlanError
         If the model was trained on another number of channels.
     InputError
@@ -56,9 +67,21 @@ def segment_case(
     began = time.perf_counter()
     package = model.package
     prepared = prepare(image, None, package.plan, package.configuration, case_id=case_id)
-    logits = predict_logits(model.ensemble, prepared.array, model.tiling, progress=progress, cancellation=cancellation)
-    labels = restore_labels(logits, prepared.trace, package.scheme)
-    detail = restore_probabilities(logits, prepared.trace, package.scheme) if probabilities else None
+    slabs = stream_logits(
+        model.ensemble,
+        prepared.array,
+        model.tiling,
+        skip=_empty_tiles(image, prepared.trace, model),
+        progress=progress,
+        cancellation=cancellation,
+    )
+    detail = None
+    if probabilities:
+        logits = gather_logits(slabs, prepared.trace.prepared_shape)
+        labels = restore_labels(logits, prepared.trace, package.scheme)
+        detail = restore_probabilities(logits, prepared.trace, package.scheme)
+    else:
+        labels = restore_stream(slabs, prepared.trace, package.scheme)
     return Result(
         case_id=case_id,
         labels=labels,
@@ -72,7 +95,22 @@ def segment_case(
                 "mirror_axes": list(model.tiling.mirror_axes),
                 "precision": model.tiling.precision,
                 "device": model.machine.device,
+                "air_below_hu": model.air_below_hu,
             },
             seconds=time.perf_counter() - began,
         ),
     )
+
+
+def _empty_tiles(image: Image, trace: Trace, model: Model) -> EmptyTiles | None:
+    """Return which tiles the model leaves out of this image; None: none."""
+    if model.air_below_hu is None:
+        return None
+    schemes = model.package.configuration.normalization
+    if set(schemes) != {"ct"}:
+        raise UsageError(
+            f"Tiles of air are known by their Hounsfield units; the model's channels are normalised as "
+            f"{', '.join(schemes)}, not as CT. Predict without leaving out air."
+        )
+    is_air = air_finder(image, trace, below_hu=model.air_below_hu)
+    return EmptyTiles(is_empty=is_air, background=background_logits(model.package.scheme))
