@@ -70,8 +70,6 @@ def test_a_planar_network_sees_every_plane_once():
     grid = lay_tiles((7, 20, 16), Tiling(patch_size=(16, 16)))
     assert grid.patch == (1, 16, 16)
     assert [len(s) for s in grid.starts] == [7, 2, 1]
-    assert not grid.single
-    assert lay_tiles((7, 12, 16), Tiling(patch_size=(16, 16))).single
 
 
 @pytest.mark.parametrize(

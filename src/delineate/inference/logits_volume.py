@@ -24,6 +24,7 @@ from torch import Tensor
 
 from delineate.errors import ResourceError
 from delineate.inference.tiling import Index, TileGrid
+from delineate.networks.weighted_sum import add_weighted
 
 LogitsDtype = Literal["float32", "float16"]
 
@@ -72,19 +73,24 @@ class MovingWindow:
     def add(self, tile: Index, values: Tensor) -> None:
         """Add the answer ``(channel, *patch)`` of one tile, weighed."""
         (in_z, in_y, in_x), (of_z, of_y, of_x) = self._grid.boxes(tile)
-        along_z, in_plane = self._grid.plane_weight(tile)
-        weight = torch.from_numpy(in_plane[of_y, of_x]).to(self._sums.device)
-        for plane, source in zip(range(in_z.start, in_z.stop), range(of_z.start, of_z.stop), strict=True):
-            part = values[:, source, of_y, of_x].movedim(0, -1)
-            place = plane % self._depth
-            share = weight * float(along_z[source])
-            if self._grid.single:
-                self._sums[place, in_y, in_x].copy_(part)
-            else:
-                self._sums[place, in_y, in_x].addcmul_(part.to(self._sums), share[..., None])
+        whole_z, whole_plane = self._grid.plane_weight(tile)
+        along_z, in_plane = torch.from_numpy(whole_z[of_z]), torch.from_numpy(whole_plane[of_y, of_x])
+        answer = values[:, of_z, of_y, of_x]
+        for part, planes in self._stretches(in_z):
+            add_weighted(self._sums[planes, in_y, in_x], answer[:, part], along_z[part], in_plane)
             if self._weights is not None:
-                self._weights[place, in_y, in_x] += share
-        self._let_go_of_rows(tile)
+                self._weights[planes, in_y, in_x] += (along_z[part, None, None] * in_plane).to(self._weights)
+        if self._file is not None and tile[2] == len(self._grid.starts[2]) - 1:
+            let_go(self._file)
+
+    def _stretches(self, planes: slice) -> Iterator[tuple[slice, slice]]:
+        """Cut planes of the volume where the ring closes; yield which of them, and where they lie in the ring."""
+        done = planes.start
+        while done < planes.stop:
+            place = done % self._depth
+            count = min(planes.stop - done, self._depth - place)
+            yield slice(done - planes.start, done - planes.start + count), slice(place, place + count)
+            done += count
 
     def finished(self, before: int, most: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Hand out the planes up to ``before``, at most ``most`` at a time, and forget them.
@@ -104,10 +110,6 @@ class MovingWindow:
             if self._weights is not None:
                 self._weights[planes] = 0
             self._first += count
-
-    def _let_go_of_rows(self, tile: Index) -> None:
-        if self._file is not None and tile[2] == len(self._grid.starts[2]) - 1:
-            let_go(self._file)
 
 
 def new_volume(shape: tuple[int, ...], dtype: LogitsDtype, limit_bytes: int) -> NDArray[Any]:

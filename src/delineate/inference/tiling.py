@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,8 @@ class Tiling:
             raise UsageError(f"`mirror_axes` must be distinct axes out of 0..{dims - 1}; got {self.mirror_axes}.")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"`batch_size` must be at least 1, or None to choose it; got {self.batch_size}.")
+        if self.summed not in get_args(Summed):
+            raise UsageError(f"`summed` must be one of {', '.join(get_args(Summed))}; got {self.summed!r}.")
         if self.fit_patch_to_image and (len(self.divisor) != dims or any(d < 1 for d in self.divisor)):
             raise UsageError(f"`fit_patch_to_image` needs a `divisor` of {dims} positive numbers; got {self.divisor}.")
 
@@ -122,12 +124,6 @@ class TileGrid:
     def __iter__(self) -> Iterator[Index]:
         """Walk over the tiles, z slowest, as the index of the start per axis."""
         return itertools.product(*(range(len(s)) for s in self.starts))
-
-    @property
-    def single(self) -> bool:
-        """Whether no two tiles overlap in-plane or along z, so that nothing needs to be averaged."""
-        alone = all(len(s) == 1 for s in self.starts[1:])
-        return alone and (len(self.starts[0]) == 1 or self.patch[0] == 1)
 
     def plane_weight(self, tile: Index) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the weight of a tile taken apart: that of each plane ``(z,)`` and that within a plane ``(y, x)``."""

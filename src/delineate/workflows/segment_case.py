@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from delineate import __version__
 from delineate.case import Image, Provenance, Result
-from delineate.execution import Cancellation, Progress
 from delineate.case.prepared import Trace
 from delineate.errors import UsageError
+from delineate.execution import Cancellation, Progress
 from delineate.inference import EmptyTiles, gather_logits, stream_logits
 from delineate.preprocessing import (
     air_finder,
