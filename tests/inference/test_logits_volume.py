@@ -1,4 +1,4 @@
-"""The window of unfinished sums hands out what adding by hand gives; files vanish, a full disk is told before it kills."""
+"""The window hands out what adding by hand gives; files vanish, a full disk is told before it kills."""
 
 import errno
 import gc

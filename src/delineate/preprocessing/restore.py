@@ -30,10 +30,13 @@ RestoreMode = Literal["exact", "nnunet"]
 """``exact``: float32 arithmetic. ``nnunet``: interpolated logits are rounded to float16 before they are compared, as
 nnU-Net stores them; this changes about 5 of 10 000 voxels on noisy logits."""
 
-TILE_VOXELS = 32
-"""Edge of a tile of the full-resolution grid; along z less where the planes that it reads are large."""
-SOURCE_BYTES = 128 * 2**20
-"""About how many bytes of logits the tiles of one row along z may read, so that memory does not grow with the heads."""
+TILE_EDGES = {32: 32, 16: 32, 8: 64, 4: 64, 2: 128, 1: 128}
+"""Voxels of a tile of the full-resolution grid: along z, and the edge that goes with it along y and x."""
+TILE_VOXELS = 32**3
+"""Most voxels of a tile."""
+SOURCE_BYTES = 64 * 2**20
+"""About how many bytes of logits the tiles of one row along z may read, so that memory does not grow with the heads;
+where the planes are large, the tiles are therefore flat."""
 ROUNDING_MARGIN = {"exact": 2.0**-20, "nnunet": 2.0**-9}
 """Relative safety of the comparison that leaves heads out; covers the rounding of the interpolated values."""
 FEW_VALUES = 255
@@ -48,8 +51,6 @@ class _Tile:
 
     bands: tuple[Band, ...]
     heads: NDArray[np.intp]
-    same_grid: bool
-    """Whether the prepared grid is the cropped one, so that nothing is to be interpolated."""
 
     @property
     def out(self) -> tuple[slice, ...]:
@@ -111,8 +112,13 @@ def restore_stream(
     result = np.zeros(_lifted_shape(trace), values.dtype)
     inside = crop(result.transpose(trace.transpose), trace.box)
     workspace = _Workspace(mode=mode, regions=scheme.has_regions)
-    for slab, tile in _tiles(slabs, trace, scheme, workspace):
-        inside[tile.out] = workspace.settle(slab, tile, values)
+    checked = _checked_slabs(slabs, trace, scheme)
+    if tuple(trace.prepared_shape) == trace.cropped_shape:
+        for plane, heads in enumerate(_planes(checked)):
+            inside[plane] = workspace.settle_plane(heads, values)
+    else:
+        for slab, tile in _tiles(checked, trace, scheme, workspace):
+            inside[tile.out] = workspace.settle(slab, tile, values)
     return LabelMap(array=result[0] if trace.is_plane else result, grid=trace.grid, scheme=scheme)
 
 
@@ -143,7 +149,7 @@ def restore_probabilities(logits: NDArray[Any], trace: Trace, scheme: LabelSchem
     squash = _sigmoid if scheme.has_regions else _softmax
     everything = np.arange(logits.shape[0])
     for bands in itertools.product(*_axis_bands(trace)):
-        tile = _Tile(bands=bands, heads=everything, same_grid=_same_grid(trace))
+        tile = _Tile(bands=bands, heads=everything)
         with np.errstate(invalid="ignore"):  # told as an error, in the next line
             values = _upsampled(logits[:, tile.bands[0].source], tile)
         if not np.isfinite(values).all():
@@ -176,17 +182,13 @@ def _lifted_shape(trace: Trace) -> tuple[int, ...]:
     return (1, *trace.grid.shape) if trace.is_plane else trace.grid.shape
 
 
-def _same_grid(trace: Trace) -> bool:
-    return tuple(trace.prepared_shape) == trace.cropped_shape
-
-
-def _axis_bands(trace: Trace, rows: int = TILE_VOXELS) -> tuple[tuple[Band, ...], ...]:
+def _axis_bands(trace: Trace, rows: int = max(TILE_EDGES)) -> tuple[tuple[Band, ...], ...]:
     """Return per axis the blocks of the operator from prepared to cropped size: linear, or nearest where separate.
 
-    The blocks are ``rows`` output voxels long along z and a tile's edge along y and x.
+    The blocks are ``rows`` output voxels long along z and :data:`TILE_EDGES` along y and x.
     """
     separate = find_separate_axis(trace.prepared_spacing_mm, trace.spacing_mm)
-    lengths = (rows, TILE_VOXELS, TILE_VOXELS)
+    lengths = (rows, TILE_EDGES[rows], TILE_EDGES[rows])
     return tuple(
         operator_bands(small, large, 0 if axis == separate else 1, lengths[axis])
         for axis, (small, large) in enumerate(zip(trace.prepared_shape, trace.cropped_shape, strict=True))
@@ -196,24 +198,22 @@ def _axis_bands(trace: Trace, rows: int = TILE_VOXELS) -> tuple[tuple[Band, ...]
 def _rows_at_once(trace: Trace, heads: int) -> int:
     """Return how many output planes to settle together: few enough that what they read stays small."""
     small, y, x = trace.prepared_shape
-    planes = max(1, SOURCE_BYTES // (4 * heads * y * x))
-    rows = TILE_VOXELS
-    while rows > 1 and math.ceil(rows * small / trace.cropped_shape[0]) + 1 > planes:
-        rows //= 2
-    return rows
+    planes = SOURCE_BYTES // (4 * heads * y * x)
+    fitting = [rows for rows in TILE_EDGES if math.ceil(rows * small / trace.cropped_shape[0]) + 1 <= planes]
+    return max(fitting, default=min(TILE_EDGES))
 
 
 def _tiles(
-    slabs: Iterable[NDArray[Any]], trace: Trace, scheme: LabelScheme, workspace: _Workspace
+    slabs: Iterator[NDArray[Any]], trace: Trace, scheme: LabelScheme, workspace: _Workspace
 ) -> Iterator[tuple[NDArray[Any], _Tile]]:
     """Yield every tile with the slab of logits (head, z, y, x) that its z band reads."""
     bands_z, bands_y, bands_x = _axis_bands(trace, _rows_at_once(trace, scheme.head_count))
-    same = _same_grid(trace)
-    for z, slab in _bands_with_sources(_checked_slabs(slabs, trace, scheme), bands_z):
+    for z, slab in _bands_with_sources(slabs, bands_z):
         possible = workspace.possible_heads(slab, bands_y, bands_x)
         for i, y in enumerate(bands_y):
             for j, x in enumerate(bands_x):
-                yield slab, _Tile(bands=(z, y, x), heads=np.flatnonzero(possible[:, i, j]), same_grid=same)
+                yield slab, _Tile(bands=(z, y, x), heads=np.flatnonzero(possible[:, i, j]))
+        del slab  # before the next one is made
 
 
 def _checked_slabs(slabs: Iterable[NDArray[Any]], trace: Trace, scheme: LabelScheme) -> Iterator[NDArray[Any]]:
@@ -230,20 +230,33 @@ def _checked_slabs(slabs: Iterable[NDArray[Any]], trace: Trace, scheme: LabelSch
         raise _misfit(expected, f"slabs of {planes} planes")
 
 
+def _planes(slabs: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yield the planes of slabs, (head, y, x) each."""
+    for slab in slabs:
+        yield from slab.swapaxes(0, 1)
+
+
 def _bands_with_sources(slabs: Iterator[NDArray[Any]], bands: tuple[Band, ...]) -> Iterator[tuple[Band, NDArray[Any]]]:
     """Yield the bands along z, each with the planes (head, z, y, x) that it reads; take slabs no sooner than needed."""
     held: list[NDArray[Any]] = []
     first = stop = 0
-    for band in bands:
+    for band, following in itertools.zip_longest(bands, bands[1:]):
         while stop < band.source.stop:
-            # the slabs told before that they do not suffice, if so
+            # too few slabs are told by their own iterator, as an error
             held.append(next(slabs))
             stop += held[-1].shape[1]
-        while held and first + held[0].shape[1] <= band.source.start:
-            first += held.pop(0).shape[1]
+            first = _forget(held, first, band.source.start)
         yield band, _joined(held, band.source.start - first, band.source.stop - first)
+        first = _forget(held, first, stop if following is None else following.source.start)
     for _ in slabs:  # planes that nothing reads; the checks at the end are wanted
         pass
+
+
+def _forget(held: list[NDArray[Any]], first: int, needed: int) -> int:
+    """Let go of leading slabs that end before plane ``needed``; return the first plane that is still held."""
+    while held and first + held[0].shape[1] <= needed:
+        first += held.pop(0).shape[1]
+    return first
 
 
 def _joined(held: list[NDArray[Any]], start: int, stop: int) -> NDArray[Any]:
@@ -262,7 +275,7 @@ class _Workspace:
     def __init__(self, *, mode: RestoreMode, regions: bool) -> None:
         self._mode = mode
         self._regions = regions
-        size = TILE_VOXELS**3
+        size = TILE_VOXELS
         self._values = np.empty(size, np.float32)
         self._best = np.empty(size, np.float32)
         self._better = np.empty(size, bool)
@@ -273,9 +286,7 @@ class _Workspace:
         """Return (head, tile row, tile column) bool: whether the head may win a voxel of the tile."""
         lowest, highest = _bounds(slab, bands_y, bands_x)
         if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
-            raise ModelError(
-                "The network gave logits that are not finite; use float32 precision or another checkpoint."
-            )
+            raise ModelError(NOT_FINITE)
         if self._regions:
             above: NDArray[np.bool_] = highest > 0
             return above
@@ -292,23 +303,38 @@ class _Workspace:
             return values[tile.heads[0]]
         flat = _upsampled_in_plane(slab, tile)
         shape = tuple(band.out.stop - band.out.start for band in tile.bands)
-        ranks = self._ranks(flat, tile)
+        weights = tile.bands[0].weights
+        ranks = self._ranks(flat, len(weights) * flat.shape[2], weights)
         table = values[np.concatenate([[0], tile.heads + 1])] if self._regions else values[tile.heads]
         return table.take(ranks).reshape(shape)
 
-    def _ranks(self, heads: NDArray[np.float32], tile: _Tile) -> NDArray[Any]:
-        """Return per voxel the winner's position among the heads of the tile (regions: plus one, 0 for none)."""
-        band = tile.bands[0]
-        count = band.weights.shape[0] * heads.shape[2]
+    def settle_plane(self, heads: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+        """Return the labels (y, x) of a plane (head, y, x) that lies on the cropped grid already."""
+        flat = heads.reshape(len(heads), -1)
+        labels = np.empty(flat.shape[1], values.dtype)
+        with np.errstate(invalid="ignore"):  # told as an error, in the next line
+            finite = np.isfinite(flat.sum(dtype=np.float32))
+        if not finite:
+            raise ModelError(NOT_FINITE)
+        for start in range(0, len(labels), TILE_VOXELS):
+            part = flat[:, start : start + TILE_VOXELS]
+            labels[start : start + TILE_VOXELS] = values.take(self._ranks(part, part.shape[1], None))
+        return labels.reshape(heads.shape[1:])
+
+    def _ranks(self, heads: NDArray[Any], count: int, weights: NDArray[np.float32] | None) -> NDArray[Any]:
+        """Return for ``count`` voxels the winner's position among the heads (regions: plus one, 0 for none).
+
+        The heads are (source z, y * x) each and still to be resampled along z with the weights, or one row of values.
+        """
         value, best, better = self._values[:count], self._best[:count], self._better[:count]
         ranks = np.zeros(count, np.uint8 if len(heads) < 256 else np.uint16)
         step = np.empty_like(ranks)
         best[:] = 0 if self._regions else -np.inf
         for rank, head in enumerate(heads, start=1 if self._regions else 0):
-            if tile.same_grid:
-                value[:] = head.ravel()
+            if weights is None:
+                value[:] = head
             else:
-                np.matmul(band.weights, head, out=value.reshape(band.weights.shape[0], -1))
+                np.matmul(weights, head, out=value.reshape(len(weights), -1))
             if self._mode == "nnunet":
                 value[:] = value.astype(np.float16)
             np.greater(value, best, out=better)
@@ -324,8 +350,6 @@ def _upsampled_in_plane(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
     """Return the heads of a tile resampled along y and x: (head, source z, y * x) float32."""
     _, y, x = tile.bands
     block = slab[tile.heads, :, y.source, x.source].astype(np.float32, copy=False)
-    if tile.same_grid:
-        return block.reshape(*block.shape[:2], -1)
     wide = np.matmul(block, x.weights.T)
     full: NDArray[np.float32] = np.matmul(y.weights, wide)
     return full.reshape(*full.shape[:2], -1)
@@ -333,9 +357,7 @@ def _upsampled_in_plane(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
 
 def _upsampled(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
     """Return the heads of a tile at full resolution: (head, z, y, x) float32."""
-    flat = _upsampled_in_plane(slab, tile)
-    if not tile.same_grid:
-        flat = np.matmul(tile.bands[0].weights, flat)
+    flat: NDArray[np.float32] = np.matmul(tile.bands[0].weights, _upsampled_in_plane(slab, tile))
     return flat.reshape(len(flat), *(band.out.stop - band.out.start for band in tile.bands))
 
 
