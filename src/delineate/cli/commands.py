@@ -188,6 +188,9 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="predict again what stands in the output folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument(
+        "--backend", default="torch", choices=("torch", "openvino"), help="what runs the networks; openvino: CPU only"
+    )
 
 
 def _predict(session: Session) -> int:
@@ -202,6 +205,7 @@ def _predict(session: Session) -> int:
         mirroring=not options.no_mirroring,
         precision=options.precision,
     )
+    model = model.on_openvino() if options.backend == "openvino" else model
     model = model.without_air() if options.skip_air else model
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(

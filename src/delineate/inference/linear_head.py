@@ -54,7 +54,7 @@ class HeadlessEnsemble:
             precision=self.ensemble.precision,
             channels_last=self.ensemble.channels_last,
         )
-        found = [body(inputs) for body in self.bodies]
+        found = [self.ensemble.run(body, inputs) for body in self.bodies]
         return found[0] if len(found) == 1 else torch.cat(found, 1)
 
     def logits(self, features: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class MovingWindow:
             add_weighted(self._sums[planes, in_y, in_x], answer[:, part], along_z[part], in_plane)
             if self._weights is not None:
                 self._weights[planes, in_y, in_x] += (along_z[part, None, None] * in_plane).to(self._weights)
-        if self._file is not None and tile[2] == len(self._grid.starts[2]) - 1:
+        if self._file is not None:
             let_go(self._file)
 
     def _stretches(self, planes: slice) -> Iterator[tuple[slice, slice]]:
@@ -110,6 +110,8 @@ class MovingWindow:
             if self._weights is not None:
                 self._weights[planes] = 0
             self._first += count
+            if self._file is not None:
+                let_go(self._file)
 
 
 def new_volume(shape: tuple[int, ...], dtype: LogitsDtype, limit_bytes: int) -> NDArray[Any]:

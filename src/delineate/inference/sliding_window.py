@@ -27,7 +27,11 @@ from delineate.inference.mirroring import Flip, flip_sets, mirrored_mean
 from delineate.inference.tiling import Box, Index, Summed, TileGrid, Tiling, lay_tiles
 
 LIMIT_BYTES = 2 * 2**30
-"""Largest volume of logits and largest window that is kept in memory; a larger one goes to a temporary file."""
+"""Largest volume of logits that is kept in memory; a larger one goes to a temporary file."""
+
+WINDOW_BYTES = 512 * 2**20
+"""Largest window of unfinished planes that is kept in memory; of a larger one, in a temporary file, only the part under
+the present tile is resident."""
 
 SLAB_BYTES = 64 * 2**20
 """About how large a slab of finished logits is; one plane of it may be larger."""
@@ -88,7 +92,7 @@ def predict_logits(
         array,
         tiling,
         device=device,
-        limit_bytes=limit_bytes,
+        limit_bytes=min(limit_bytes, WINDOW_BYTES),
         progress=progress,
         cancellation=cancellation,
     )
@@ -139,7 +143,7 @@ def stream_logits(
     tiling: Tiling,
     *,
     device: torch.device | str = "cpu",
-    limit_bytes: int = LIMIT_BYTES,
+    limit_bytes: int = WINDOW_BYTES,
     skip: EmptyTiles | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.case import Image, Result
-from delineate.errors import ModelError, UsageError
+from delineate.errors import ModelError, ResourceError, UsageError
 from delineate.execution import Cancellation, Progress
 from delineate.formats.images import read_image
 from delineate.formats.model_package import ModelPackage, read_package
 from delineate.geometry.grid import Grid
 from delineate.inference import Ensemble, Tiling, make_ensemble
 from delineate.networks import build_network, load_weights
+from delineate.networks.segmentation_network import SegmentationNetwork
 from delineate.planning.machine import Machine
 from delineate.preprocessing import AIR_HU
 from delineate.training.allocator import keep_memory
@@ -118,6 +119,26 @@ class Model:
         """Return the same model (for CT) that leaves out tiles of nothing but air, see ``preprocessing.air``."""
         return replace(self, air_below_hu=below_hu)
 
+    def on_openvino(self) -> Model:
+        """Return the same model run by OpenVINO on the CPU, in bfloat16 where this model would be.
+
+        Raises
+        ------
+        ResourceError
+            If openvino is not installed, or the model runs on another device.
+        """
+        from delineate.inference.openvino_backend import OpenVinoBackend
+
+        if self.machine.is_gpu:
+            raise ResourceError(f"OpenVINO runs on the CPU here; the model was loaded for {self.machine.device}.")
+        backend = OpenVinoBackend(bfloat16=self.tiling.precision == "bfloat16")
+        networks = networks_of(self.package)
+        return replace(
+            self,
+            ensemble=make_ensemble(networks, channels_last=False, backend=backend),
+            tiling=replace(self.tiling, precision="float32"),
+        )
+
 
 def load_model(
     path: Path | str,
@@ -163,24 +184,35 @@ def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True,
     """
     keep_memory()
     configuration = package.configuration
-    networks = []
-    for weights in package.weights.values():
-        network = build_network(
-            configuration.architecture,
-            in_channels=package.input_channels,
-            heads=package.scheme.head_count,
-            seed=SAMPLE_SEED,
-        )
-        load_weights(network, weights)
-        networks.append(network)
     chosen = ("bfloat16" if machine.bfloat16 else "float32") if precision == AUTO else precision
     tiling = Tiling(
         patch_size=configuration.patch_size,
         mirror_axes=package.mirror_axes if mirroring else (),
         precision="bfloat16" if chosen == "bfloat16" else "float32",
     )
-    ensemble = make_ensemble(networks, device=machine.device, precision=tiling.precision)
+    ensemble = make_ensemble(networks_of(package), device=machine.device, precision=tiling.precision)
     return Model(package=package, ensemble=ensemble, tiling=tiling, machine=machine)
+
+
+def networks_of(package: ModelPackage) -> list[SegmentationNetwork]:
+    """Return the networks of a package with their weights, in float32 on the CPU.
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit the architecture.
+    """
+    networks = []
+    for weights in package.weights.values():
+        network = build_network(
+            package.configuration.architecture,
+            in_channels=package.input_channels,
+            heads=package.scheme.head_count,
+            seed=SAMPLE_SEED,
+        )
+        load_weights(network, weights)
+        networks.append(network)
+    return networks
 
 
 def as_image(

@@ -95,6 +95,7 @@ def segment_case(
                 "mirror_axes": list(model.tiling.mirror_axes),
                 "precision": model.tiling.precision,
                 "device": model.machine.device,
+                "backend": "torch" if model.ensemble.backend is None else type(model.ensemble.backend).__name__,
                 "air_below_hu": model.air_below_hu,
             },
             seconds=time.perf_counter() - began,
