@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+import bench_many_classes
 import bench_predict
 import bench_preprocess
 import bench_preprocess_command
@@ -40,6 +41,7 @@ def main() -> None:
         bench_preprocess,
         bench_preprocess_command,
         bench_predict,
+        bench_many_classes,
     ):
         print(f"running {benchmark.__name__} ...", flush=True)
         rows.extend(benchmark.measure(model=model) if benchmark is bench_predict else benchmark.measure())

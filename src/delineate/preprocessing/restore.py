@@ -34,7 +34,7 @@ TILE_EDGES = {32: 32, 16: 32, 8: 64, 4: 64, 2: 128, 1: 128}
 """Voxels of a tile of the full-resolution grid: along z, and the edge that goes with it along y and x."""
 TILE_VOXELS = 32**3
 """Most voxels of a tile."""
-SOURCE_BYTES = 64 * 2**20
+SOURCE_BYTES = 128 * 2**20
 """About how many bytes of logits the tiles of one row along z may read, so that memory does not grow with the heads;
 where the planes are large, the tiles are therefore flat."""
 ROUNDING_MARGIN = {"exact": 2.0**-20, "nnunet": 2.0**-9}
