@@ -21,7 +21,7 @@ from delineate.networks import build_network, load_weights
 from delineate.networks.segmentation_network import SegmentationNetwork
 from delineate.planning.machine import Machine
 from delineate.preprocessing import AIR_HU
-from delineate.training.allocator import keep_memory
+from delineate.training.allocator import KEPT_BYTES_PREDICTING, keep_memory
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.segment_case import segment_case
 
@@ -182,7 +182,7 @@ def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True,
     ModelError
         If the weights do not fit the architecture.
     """
-    keep_memory()
+    keep_memory(KEPT_BYTES_PREDICTING)
     configuration = package.configuration
     chosen = ("bfloat16" if machine.bfloat16 else "float32") if precision == AUTO else precision
     tiling = Tiling(
