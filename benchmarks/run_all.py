@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+import bench_many_classes
 import bench_metrics
 import bench_predict
 import bench_preprocess
@@ -42,6 +43,7 @@ def main() -> None:
         bench_preprocess,
         bench_preprocess_command,
         bench_predict,
+        bench_many_classes,
         bench_metrics,
     ):
         print(f"running {benchmark.__name__} ...", flush=True)

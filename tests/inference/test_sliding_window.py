@@ -228,7 +228,8 @@ def test_the_batch_is_chosen_by_the_patch():
 
 
 def test_public_names():
-    assert set(inference.__all__) == {"LIMIT_BYTES", "Ensemble", "Tiling", "make_ensemble", "predict_logits"}
+    functions = {"gather_logits", "make_ensemble", "predict_logits", "stream_logits"}
+    assert set(inference.__all__) == {"LIMIT_BYTES", "EmptyTiles", "Ensemble", "Tiling"} | functions
     assert all(hasattr(inference, name) for name in inference.__all__)
 
 

@@ -228,6 +228,9 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
         "--step", type=float, default=0.5, help="distance of tiles as a share of the patch; default 0.5"
     )
     parser.add_argument("--no-mirroring", action="store_true", help="do not average over mirrored images: quicker")
+    parser.add_argument(
+        "--skip-air", action="store_true", help="CT: leave out tiles whose every voxel is below -900 HU; quicker"
+    )
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities (.npz)")
     parser.add_argument(
         "--previous", type=Path, metavar="FOLDER", help="cascade: label maps of its first stage; default: predict them"
@@ -237,6 +240,9 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     cluster_option(parser)
+    parser.add_argument(
+        "--backend", default="torch", choices=("torch", "openvino"), help="what runs the networks; openvino: CPU only"
+    )
 
 
 def _predict(session: Session) -> int:
@@ -255,12 +261,11 @@ def _predict(session: Session) -> int:
         checkpoint=options.checkpoint,
         configuration=options.configuration,
     ).with_step(options.step)
-    if options.nnunet_rounding:
-        model = model.rounded_as_nnunet()
-    if options.no_postprocessing:
-        model = model.without_postprocessing()
-    if options.previous is not None:
-        model = model.with_previous_from(options.previous)
+    model = model.on_openvino() if options.backend == "openvino" else model
+    model = model.without_air() if options.skip_air else model
+    model = model.rounded_as_nnunet() if options.nnunet_rounding else model
+    model = model.without_postprocessing() if options.no_postprocessing else model
+    model = model.with_previous_from(options.previous) if options.previous is not None else model
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from delineate.errors import ModelError, UsageError
 from delineate.inference.precision import as_input, converted
 from delineate.planning.recipe import Precision
+
+Backend = Callable[[nn.Module, Tensor], Tensor]
+"""Runs a network on a batch ``(B, C, *patch)`` elsewhere than in torch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -22,6 +25,13 @@ class Ensemble:
     device: torch.device
     precision: Precision
     channels_last: bool
+    backend: Backend | None = None
+    """What runs a network; None: torch."""
+
+    def run(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Return the answer of one network at full resolution ``(B, channel, *patch)``."""
+        answer = network(inputs) if self.backend is None else self.backend(network, inputs)
+        return answer if isinstance(answer, Tensor) else answer[0]
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Return the mean logits ``(B, head, *patch)`` float32 of a batch ``(B, C, *patch)`` over the networks.
@@ -44,8 +54,7 @@ class Ensemble:
         return total / len(self.networks) if len(self.networks) > 1 else total
 
     def _logits(self, member: int, inputs: Tensor) -> Tensor:
-        answer = self.networks[member](inputs)
-        logits = (answer if isinstance(answer, Tensor) else answer[0]).float()
+        logits = self.run(self.networks[member], inputs).float()
         # one pass instead of five: a sum is finite exactly if its terms are, but for logits beyond 1e30
         if not math.isfinite(float(logits.sum())):
             raise ModelError(
@@ -61,10 +70,13 @@ def make_ensemble(
     device: torch.device | str = "cpu",
     precision: Precision = "float32",
     channels_last: bool | None = None,
+    backend: Backend | None = None,
 ) -> Ensemble:
     """Return the networks as one, converted to the device, number format and layout; the originals stay as they are.
 
-    ``channels_last=None`` chooses that layout on a CPU and for bfloat16, where convolutions are faster in it.
+    ``channels_last=None`` chooses that layout on a CPU and for bfloat16, where convolutions are faster in it. A
+    ``backend`` runs the networks instead of torch
+    (:class:`~delineate.inference.openvino_backend.OpenVinoBackend`, which wants float32 on the CPU).
 
     Raises
     ------
@@ -76,4 +88,4 @@ def make_ensemble(
     place = torch.device(device)
     last = precision == "bfloat16" or place.type == "cpu" if channels_last is None else channels_last
     ready = tuple(converted(n, device=place, precision=precision, channels_last=last) for n in networks)
-    return Ensemble(networks=ready, device=place, precision=precision, channels_last=last)
+    return Ensemble(networks=ready, device=place, precision=precision, channels_last=last, backend=backend)

@@ -1,8 +1,9 @@
-"""The volume of logits while it is being filled: in memory, or in a temporary file when it is large.
+"""Where the answers of tiles are summed: a window along z that hands out planes as soon as they are finished.
 
-Two ways of filling it. :class:`InPlace` adds every tile to the volume itself. :class:`MovingWindow` adds tiles to a
-window as thick as a patch that moves along z, on the network's device and in float32, and writes planes out as soon as
-no later tile touches them; device memory is then independent of the length of the scan. Knows no networks.
+The window is as thick as a patch and holds ``(plane, y, x, channel)`` float32, a ring along z. A plane is finished when
+no later tile touches it; it is then handed out and its place used again, so memory does not depend on the length of
+the scan. The window lies on the networks' device while that has room, else in memory, else in a temporary file. Knows
+no networks.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import mmap
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from delineate.errors import ResourceError
 from delineate.inference.tiling import Index, TileGrid
+from delineate.networks.weighted_sum import add_weighted
 
 LogitsDtype = Literal["float32", "float16"]
 
@@ -29,92 +32,90 @@ DEVICE_SHARE = 4
 """A window on a GPU may take at most one part in so many of the free memory; the rest is the network's."""
 
 
-class Filling(Protocol):
-    """How tiles become a volume. Tiles come in the order of the grid, z slowest."""
-
-    def add(self, tile: Index, logits: Tensor) -> None:
-        """Add the logits ``(head, *patch)`` of one tile."""
-
-    def finish(self) -> NDArray[Any]:
-        """Return the whole volume ``(head, z, y, x)``."""
-
-
-class InPlace:
-    """Tiles are weighed and added where they belong in the volume."""
-
-    def __init__(self, volume: NDArray[Any], grid: TileGrid) -> None:
-        self._volume = volume
-        self._tensor = torch.from_numpy(volume)
-        self._grid = grid
-        self._row = 0
-
-    def add(self, tile: Index, logits: Tensor) -> None:
-        """Add the logits ``(head, *patch)`` of one tile."""
-        if tile[0] != self._row:
-            self._row = tile[0]
-            _let_go(self._volume)
-        values = logits.to(device="cpu", dtype=self._tensor.dtype)
-        _add_tile(self._tensor, self._grid, tile, values, first_plane=0)
-
-    def finish(self) -> NDArray[Any]:
-        """Return the whole volume ``(head, z, y, x)``."""
-        _let_go(self._volume)
-        return self._volume
-
-
 class MovingWindow:
-    """Tiles are added to a float32 window along z; finished planes go to the volume at once."""
+    """The sums of the tiles that are not finished yet.
 
-    def __init__(self, volume: NDArray[Any], grid: TileGrid, device: torch.device) -> None:
-        self._volume = volume
-        self._grid = grid
-        heads, _, y, x = volume.shape
-        planes = min(grid.patch[0], grid.shape[0])
-        self._window = torch.zeros((heads, planes, y, x), dtype=torch.float32, device=device)
-        self._first = 0
-
-    def add(self, tile: Index, logits: Tensor) -> None:
-        """Add the logits ``(head, *patch)`` of one tile."""
-        (along_z, *_), _ = self._grid.boxes(tile)
-        if along_z.start > self._first:
-            self._move_to(along_z.start)
-        _add_tile(self._window, self._grid, tile, logits.to(self._window), first_plane=self._first)
-
-    def finish(self) -> NDArray[Any]:
-        """Return the whole volume ``(head, z, y, x)``."""
-        self._write(self._window)
-        return self._volume
-
-    def _move_to(self, plane: int) -> None:
-        done = plane - self._first
-        self._write(self._window[:, :done])
-        kept = self._window[:, done:].clone()
-        self._window.zero_()
-        self._window[:, : kept.shape[1]] = kept
-        self._first = plane
-
-    def _write(self, planes: Tensor) -> None:
-        self._volume[:, self._first : self._first + planes.shape[1]] = planes.cpu().numpy()
-        _let_go(self._volume)
-
-
-def start_filling(grid: TileGrid, heads: int, dtype: LogitsDtype, device: torch.device, limit_bytes: int) -> Filling:
-    """Return where the tiles of a grid shall go; see the module for the two ways.
+    Parameters
+    ----------
+    grid
+        The tiles; they come in its order, z slowest.
+    channels
+        Logits or features per voxel.
+    device
+        Where the networks run.
+    limit_bytes
+        A larger window lies in a temporary file.
+    holes
+        Whether tiles may be left out; the window then also sums the weights and divides by them.
 
     Raises
     ------
     ResourceError
-        If neither memory nor the temporary folder can hold the volume.
+        If neither memory nor the temporary folder can hold the window.
     """
-    volume = new_volume((heads, *grid.shape), dtype, limit_bytes)
-    moving = not grid.single and (device.type != "cpu" or dtype != "float32")
-    if moving and _window_bytes(grid, heads) <= _window_limit(device, limit_bytes):
-        return MovingWindow(volume, grid, device)
-    return InPlace(volume, grid)
+
+    def __init__(
+        self, grid: TileGrid, channels: int, *, device: torch.device, limit_bytes: int, holes: bool = False
+    ) -> None:
+        self.channels = channels
+        self._grid = grid
+        self._depth = min(grid.patch[0], grid.shape[0])
+        shape = (self._depth, *grid.shape[1:], channels)
+        self._file: NDArray[Any] | None = None
+        if device.type != "cpu" and math.prod(shape) * 4 <= _device_limit(device, limit_bytes):
+            self._sums = torch.zeros(shape, dtype=torch.float32, device=device)
+        else:
+            self._file = new_volume(shape, "float32", limit_bytes)
+            self._sums = torch.from_numpy(self._file)
+        self._weights = torch.zeros(shape[:3], dtype=torch.float32, device=self._sums.device) if holes else None
+        self._first = 0
+
+    def add(self, tile: Index, values: Tensor) -> None:
+        """Add the answer ``(channel, *patch)`` of one tile, weighed."""
+        (in_z, in_y, in_x), (of_z, of_y, of_x) = self._grid.boxes(tile)
+        whole_z, whole_plane = self._grid.plane_weight(tile)
+        along_z, in_plane = torch.from_numpy(whole_z[of_z]), torch.from_numpy(whole_plane[of_y, of_x])
+        answer = values[:, of_z, of_y, of_x]
+        for part, planes in self._stretches(in_z):
+            add_weighted(self._sums[planes, in_y, in_x], answer[:, part], along_z[part], in_plane)
+            if self._weights is not None:
+                self._weights[planes, in_y, in_x] += (along_z[part, None, None] * in_plane).to(self._weights)
+        if self._file is not None:
+            let_go(self._file)
+
+    def _stretches(self, planes: slice) -> Iterator[tuple[slice, slice]]:
+        """Cut planes of the volume where the ring closes; yield which of them, and where they lie in the ring."""
+        done = planes.start
+        while done < planes.stop:
+            place = done % self._depth
+            count = min(planes.stop - done, self._depth - place)
+            yield slice(done - planes.start, done - planes.start + count), slice(place, place + count)
+            done += count
+
+    def finished(self, before: int, most: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Hand out the planes up to ``before``, at most ``most`` at a time, and forget them.
+
+        Yields
+        ------
+        tuple
+            ``(plane, y, x, channel)`` float32, valid until the next step, and where tiles were left out the sum of the
+            weights ``(plane, y, x)``, which the first is not yet divided by; else None.
+        """
+        while self._first < before:
+            place = self._first % self._depth
+            count = min(most, before - self._first, self._depth - place)
+            planes = slice(place, place + count)
+            yield self._sums[planes], None if self._weights is None else self._weights[planes]
+            self._sums[planes] = 0
+            if self._weights is not None:
+                self._weights[planes] = 0
+            self._first += count
+            if self._file is not None:
+                let_go(self._file)
 
 
 def new_volume(shape: tuple[int, ...], dtype: LogitsDtype, limit_bytes: int) -> NDArray[Any]:
-    """Return zeros of ``shape`` (head, z, y, x): an array, or beyond ``limit_bytes`` a memory-mapped temporary file.
+    """Return zeros of ``shape``: an array, or beyond ``limit_bytes`` a memory-mapped temporary file.
 
     The file has no name any more (on POSIX) and vanishes when the array does. It lies in the folder for temporary files
     (``TMPDIR``); a folder that itself lives in memory saves none.
@@ -150,29 +151,14 @@ def _reserve(file: IO[bytes], needed: int) -> None:
     file.truncate(needed)
 
 
-def _let_go(volume: NDArray[Any]) -> None:
+def let_go(volume: NDArray[Any]) -> None:
     """Give the pages of a mapped volume back to the system; their content stays in the file."""
     base: object = volume.base
     if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def _add_tile(target: Tensor, grid: TileGrid, tile: Index, logits: Tensor, *, first_plane: int) -> None:
-    (in_z, in_y, in_x), inside = grid.boxes(tile)
-    view = target[:, in_z.start - first_plane : in_z.stop - first_plane, in_y, in_x]
-    part = logits[(slice(None), *inside)]
-    if grid.single:
-        view.copy_(part)
-    else:
-        weight = torch.from_numpy(grid.weight(tile)[inside]).to(part)
-        view.addcmul_(part, weight)
-
-
-def _window_bytes(grid: TileGrid, heads: int) -> int:
-    return heads * min(grid.patch[0], grid.shape[0]) * grid.shape[1] * grid.shape[2] * 4
-
-
-def _window_limit(device: torch.device, limit_bytes: int) -> int:
+def _device_limit(device: torch.device, limit_bytes: int) -> int:
     if device.type != "cuda":
         return limit_bytes
     return int(torch.cuda.mem_get_info(device)[0]) // DEVICE_SHARE

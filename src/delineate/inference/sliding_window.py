@@ -9,7 +9,8 @@ everything is summed in float32 where nnU-Net sums in float16.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,37 @@ from torch import Tensor, nn
 from delineate.errors import ResourceError, UsageError
 from delineate.execution.progress import Cancellation, Progress, Silent
 from delineate.inference.ensemble import Ensemble, make_ensemble
-from delineate.inference.logits_volume import Filling, LogitsDtype, start_filling
+from delineate.inference.linear_head import HeadlessEnsemble, without_heads
+from delineate.inference.logits_volume import LogitsDtype, MovingWindow, let_go, new_volume
 from delineate.inference.mirroring import Flip, flip_sets, mirrored_mean
-from delineate.inference.tiling import Index, TileGrid, Tiling, lay_tiles
+from delineate.inference.tiling import Box, Index, Summed, TileGrid, Tiling, lay_tiles
 
 LIMIT_BYTES = 2 * 2**30
 """Largest volume of logits that is kept in memory; a larger one goes to a temporary file."""
 
+WINDOW_BYTES = 512 * 2**20
+"""Largest window of unfinished planes that is kept in memory; of a larger one, in a temporary file, only the part under
+the present tile is resident."""
+
+SLAB_BYTES = 64 * 2**20
+"""About how large a slab of finished logits is; one plane of it may be larger."""
+
 VOXELS_PER_BATCH = {"cpu": 2**20, "cuda": 2**22}
 """About how many voxels a forward pass takes when no batch size is given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class EmptyTiles:
+    """Tiles that need not be predicted because it is known without a network that they show nothing.
+
+    A voxel's logits are the weighted mean over those tiles that see it and were predicted. Where no such tile is left,
+    they are ``background``.
+    """
+
+    is_empty: Callable[[Box], bool]
+    """Says of the box ``(z, y, x)`` of the prepared volume that a tile sees whether it is left out."""
+    background: tuple[float, ...]
+    """One logit per head."""
 
 
 def predict_logits(
@@ -42,7 +65,93 @@ def predict_logits(
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> NDArray[Any]:
-    """Return the logits of a prepared volume: mean over networks and flips, weighted mean over tiles.
+    """Return the logits of a prepared volume as one array; :func:`stream_logits` hands out the same in slabs.
+
+    Parameters
+    ----------
+    networks, array, tiling, device, progress, cancellation
+        As for :func:`stream_logits`.
+    dtype
+        Number format of the returned volume. Sums are float32 either way.
+    limit_bytes
+        A volume of logits larger than this becomes a memory-mapped temporary file that vanishes with the array; its
+        pages are given back while it is filled, so resident memory stays near that of the window of unfinished tiles.
+
+    Returns
+    -------
+    ndarray
+        ``(head, z, y, x)`` of ``dtype`` on the grid of ``array``.
+
+    Raises
+    ------
+    UsageError, ModelError, ResourceError, Interrupted
+        As for :func:`stream_logits`.
+    """
+    slabs = stream_logits(
+        networks,
+        array,
+        tiling,
+        device=device,
+        limit_bytes=min(limit_bytes, WINDOW_BYTES),
+        progress=progress,
+        cancellation=cancellation,
+    )
+    return gather_logits(slabs, array.shape[1:], dtype=dtype, limit_bytes=limit_bytes)
+
+
+def gather_logits(
+    slabs: Iterable[NDArray[Any]],
+    shape: Sequence[int],
+    *,
+    dtype: LogitsDtype = "float32",
+    limit_bytes: int = LIMIT_BYTES,
+) -> NDArray[Any]:
+    """Return the slabs of :func:`stream_logits` as one array.
+
+    Parameters
+    ----------
+    slabs
+        ``(head, planes, y, x)`` each, consecutive along z.
+    shape
+        ``(z, y, x)`` of the whole volume.
+    dtype, limit_bytes
+        As for :func:`predict_logits`.
+
+    Returns
+    -------
+    ndarray
+        ``(head, z, y, x)`` of ``dtype``.
+
+    Raises
+    ------
+    ResourceError
+        If neither memory nor the temporary folder can hold the volume.
+    """
+    volume, plane = np.empty(0), 0
+    for slab in slabs:
+        if plane == 0:
+            volume = new_volume((len(slab), *shape), dtype, limit_bytes)
+        volume[:, plane : plane + slab.shape[1]] = slab
+        plane += slab.shape[1]
+        let_go(volume)
+    return volume
+
+
+def stream_logits(
+    networks: Sequence[nn.Module] | Ensemble,
+    array: NDArray[Any],
+    tiling: Tiling,
+    *,
+    device: torch.device | str = "cpu",
+    limit_bytes: int = WINDOW_BYTES,
+    skip: EmptyTiles | None = None,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """Hand out the logits of a prepared volume from its first plane to its last, each slab as soon as it is finished.
+
+    The logits are the mean over networks and flips and the weighted mean over tiles. Only the planes that a later tile
+    may still touch are kept, at most as many as the patch has.
 
     Parameters
     ----------
@@ -57,20 +166,19 @@ def predict_logits(
         Patch, overlap, mirroring, batch, precision. A patch of two axes runs plane by plane.
     device
         Where the networks run.
-    dtype
-        Number format of the returned volume. Sums are float32 either way as long as the window fits ``limit_bytes``.
     limit_bytes
-        A volume of logits larger than this becomes a memory-mapped temporary file that vanishes with the array; its
-        pages are given back while it is filled, so resident memory stays near that of one row of tiles.
+        A window of unfinished planes larger than this becomes a memory-mapped temporary file.
+    skip
+        Which tiles need not be predicted; None: every tile is.
     progress
         Told of every tile; None: nobody watches.
     cancellation
         Looked at between batches; None: never stopped.
 
-    Returns
-    -------
+    Yields
+    ------
     ndarray
-        ``(head, z, y, x)`` of ``dtype`` on the grid of ``array``.
+        ``(head, planes, y, x)`` float32: the next planes along z, at least one. The array is the caller's.
 
     Raises
     ------
@@ -79,7 +187,7 @@ def predict_logits(
     ModelError
         If a network gives NaN or infinite logits.
     ResourceError
-        If memory does not suffice for a single tile, or the disk not for the logits.
+        If memory does not suffice for a single tile, or the disk not for the window.
     Interrupted
         If a stop was requested.
     """
@@ -88,31 +196,70 @@ def predict_logits(
     if not isinstance(networks, Ensemble):
         channels_last = tiling.channels_last
         networks = make_ensemble(networks, device=device, precision=tiling.precision, channels_last=channels_last)
-    grid = lay_tiles(array.shape[1:], tiling)
-    window = _Window(networks, array, tiling, grid)
-    with torch.inference_mode():
-        return _run(window, dtype, limit_bytes, progress or Silent(), cancellation or Cancellation())
+    window = _Window(networks, array, tiling, skip)
+    return _run(window, limit_bytes, progress or Silent(), cancellation or Cancellation())
 
 
 class _Window:
     """A volume, its tiles and the networks; shrinks its batch when memory runs out."""
 
-    def __init__(self, ensemble: Ensemble, array: NDArray[Any], tiling: Tiling, grid: TileGrid) -> None:
-        self.ensemble, self.array, self.grid = ensemble, array, grid
+    def __init__(self, ensemble: Ensemble, array: NDArray[Any], tiling: Tiling, skip: EmptyTiles | None) -> None:
+        self.device, self.array, self.grid, self.skip = ensemble.device, array, lay_tiles(array.shape[1:], tiling), skip
+        self.headless = _headless(ensemble, tiling.summed)
+        self.forward: Callable[[Tensor], Tensor] = self.headless or ensemble
         self.planar = tiling.dims == 2
         self.flips: tuple[Flip, ...] = flip_sets(tiling.mirror_axes)
-        self.batch = tiling.batch_size or automatic_batch(grid.patch, ensemble.device)
+        self.batch = tiling.batch_size or automatic_batch(self.grid.patch, ensemble.device)
 
     @property
     def tiles_at_once(self) -> int:
         return max(1, self.batch // len(self.flips))
 
+    def tiles(self) -> list[Index]:
+        """Return the tiles that are to be predicted, z slowest."""
+        if self.skip is None:
+            return list(self.grid)
+        return [tile for tile in self.grid if not self.skip.is_empty(self.grid.boxes(tile)[0])]
+
+    def first_plane(self, tile: Index) -> int:
+        along_z, *_ = self.grid.boxes(tile)[0]
+        return int(along_z.start)
+
     def predict(self, tiles: Sequence[Index]) -> Tensor:
-        """Return the logits ``(T, head, *patch)`` of some tiles, three patch axes also for planar networks."""
+        """Return what is summed ``(T, channel, *patch)`` of some tiles, three patch axes also for planar networks."""
         batch = torch.from_numpy(np.stack([cut_tile(self.array, self.grid, tile) for tile in tiles]))
-        if self.planar:
-            return mirrored_mean(self.ensemble, batch.squeeze(2), self.flips, self.batch).unsqueeze(2)
-        return mirrored_mean(self.ensemble, batch, self.flips, self.batch)
+        with torch.inference_mode():
+            if self.planar:
+                return mirrored_mean(self.forward, batch.squeeze(2), self.flips, self.batch).unsqueeze(2)
+            return mirrored_mean(self.forward, batch, self.flips, self.batch)
+
+    def logits(self, sums: Tensor, weights: Tensor | None) -> NDArray[np.float32]:
+        """Return the logits ``(head, plane, y, x)`` of finished sums ``(plane, y, x, channel)``."""
+        rows = sums.flatten(0, 2)
+        with torch.inference_mode():
+            if weights is not None:
+                rows = rows / weights.reshape(-1, 1).clamp_min(torch.finfo(torch.float32).tiny)
+            logits = rows.T.contiguous() if self.headless is None else self.headless.logits(rows)
+            if weights is not None and self.skip is not None:
+                background = torch.tensor(self.skip.background, dtype=torch.float32, device=logits.device)
+                logits = torch.where(weights.flatten() > 0, logits, background[:, None])
+        return logits.reshape(-1, *sums.shape[:3]).cpu().numpy()
+
+    def open(self, channels: int, limit_bytes: int, *, holes: bool) -> MovingWindow:
+        return MovingWindow(self.grid, channels, device=self.device, limit_bytes=limit_bytes, holes=holes)
+
+    def finished(self, sums: MovingWindow, before: int) -> Iterator[NDArray[np.float32]]:
+        """Hand out the logits of the planes that no tile from plane ``before`` on touches."""
+        heads = sums.channels if self.headless is None else self.headless.heads
+        most = max(1, SLAB_BYTES // (4 * heads * math.prod(self.grid.shape[1:])))
+        for planes, weights in sums.finished(before, most):
+            yield self.logits(planes, weights)
+
+    def nothing(self) -> Iterator[NDArray[np.float32]]:
+        """Hand out the logits of a volume of which no tile was predicted."""
+        background = np.array(self.skip.background if self.skip else (), np.float32).reshape(-1, 1, 1, 1)
+        for _ in range(self.grid.shape[0]):
+            yield np.broadcast_to(background, (len(background), 1, *self.grid.shape[1:]))
 
     def shrink(self, error: Exception) -> None:
         """Halve the batch after memory ran out; any other error goes on its way."""
@@ -120,38 +267,52 @@ class _Window:
             raise error
         if self.batch == 1:
             raise ResourceError(
-                f"Memory on {self.ensemble.device} does not suffice for one tile of {self.grid.patch} voxels. "
+                f"Memory on {self.device} does not suffice for one tile of {self.grid.patch} voxels. "
                 "Close other programs, predict with `bfloat16`, on the CPU, or with a model of a smaller patch."
             ) from error
         self.batch //= 2
-        if self.ensemble.device.type == "cuda":
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
+def _headless(ensemble: Ensemble, summed: Summed) -> HeadlessEnsemble | None:
+    """Return the ensemble taken apart if its features are to be summed, else None."""
+    if summed == "logits":
+        return None
+    headless = without_heads(ensemble)
+    if headless is None and summed == "features":
+        raise UsageError("Features can only be summed of networks that end in a layer of 1x1 convolutions.")
+    if headless is None or (summed == "auto" and headless.heads <= headless.features):
+        return None
+    return headless
+
+
 def _run(
-    window: _Window, dtype: LogitsDtype, limit_bytes: int, progress: Progress, cancellation: Cancellation
-) -> NDArray[Any]:
-    tiles = list(window.grid)
-    filling: Filling | None = None
+    window: _Window, limit_bytes: int, progress: Progress, cancellation: Cancellation
+) -> Iterator[NDArray[np.float32]]:
+    tiles = window.tiles()
+    sums: MovingWindow | None = None
     progress.start("predict", len(tiles))
     done = 0
     while done < len(tiles):
         cancellation.check()
         group = tiles[done : done + window.tiles_at_once]
         try:
-            logits = window.predict(group)
+            values = window.predict(group)
         except (MemoryError, RuntimeError) as error:
             window.shrink(error)
             continue
-        filling = filling or start_filling(window.grid, logits.shape[1], dtype, logits.device, limit_bytes)
-        for tile, values in zip(group, logits, strict=True):
-            filling.add(tile, values)
+        sums = sums or window.open(values.shape[1], limit_bytes, holes=len(tiles) < len(window.grid))
+        for position, tile in enumerate(group):
+            yield from window.finished(sums, window.first_plane(tile))
+            sums.add(tile, values[position])
+        del values  # not needed while the slabs are worked on, and large
         done += len(group)
         progress.advance(len(group))
+        yield from window.finished(sums, window.first_plane(tiles[done]) if done < len(tiles) else window.grid.shape[0])
     progress.finish()
-    if filling is None:
-        raise UsageError(f"There are no tiles to predict; the volume is {window.grid.shape}.")
-    return filling.finish()
+    if sums is None:
+        yield from window.nothing()
 
 
 def cut_tile(array: NDArray[Any], grid: TileGrid, tile: Index) -> NDArray[np.float32]:

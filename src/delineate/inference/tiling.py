@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,15 @@ NNUNET_STEP = 0.5
 MIN_BOTTLENECK_EDGE = 4
 """Fewest voxels per axis at the bottleneck; nnU-Net's planner never plans fewer, so a cut patch keeps them too."""
 
+Summed = Literal["auto", "logits", "features"]
+"""``logits``: as nnU-Net. ``features``: what the last layer sees, which then works once per voxel of the volume instead
+of once per voxel of every tile; equal up to rounding (:mod:`delineate.inference.linear_head`). ``auto``: features where
+a network has more heads than features and ends in a known layer."""
+
 Index = tuple[int, ...]
 Triple = tuple[int, int, int]
+Box = tuple[slice, ...]
+"""Slices along (z, y, x)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +71,8 @@ class Tiling:
     see the zeros of the padding. The default False is equal to nnU-Net."""
     divisor: tuple[int, ...] = ()
     """What each axis of a cut patch must be a multiple of (``Architecture.divisor``), for ``fit_patch_to_image``."""
+    summed: Summed = "auto"
+    """What is summed over tiles, see :data:`Summed`."""
 
     def __post_init__(self) -> None:
         dims = len(self.patch_size)
@@ -74,6 +84,8 @@ class Tiling:
             raise UsageError(f"`mirror_axes` must be distinct axes out of 0..{dims - 1}; got {self.mirror_axes}.")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"`batch_size` must be at least 1, or None to choose it; got {self.batch_size}.")
+        if self.summed not in get_args(Summed):
+            raise UsageError(f"`summed` must be one of {', '.join(get_args(Summed))}; got {self.summed!r}.")
         if self.fit_patch_to_image and (len(self.divisor) != dims or any(d < 1 for d in self.divisor)):
             raise UsageError(f"`fit_patch_to_image` needs a `divisor` of {dims} positive numbers; got {self.divisor}.")
 
@@ -113,18 +125,12 @@ class TileGrid:
         """Walk over the tiles, z slowest, as the index of the start per axis."""
         return itertools.product(*(range(len(s)) for s in self.starts))
 
-    @property
-    def single(self) -> bool:
-        """Whether no two tiles overlap in-plane or along z, so that nothing needs to be averaged."""
-        alone = all(len(s) == 1 for s in self.starts[1:])
-        return alone and (len(self.starts[0]) == 1 or self.patch[0] == 1)
-
-    def weight(self, tile: Index) -> NDArray[np.float32]:
-        """Return the weight ``(z, y, x)`` of every voxel of a tile."""
+    def plane_weight(self, tile: Index) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the weight of a tile taken apart: that of each plane ``(z,)`` and that within a plane ``(y, x)``."""
         wz, wy, wx = (self.weights[axis][i] for axis, i in enumerate(tile))
-        return wz[:, None, None] * wy[:, None] * wx
+        return wz, wy[:, None] * wx
 
-    def boxes(self, tile: Index) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    def boxes(self, tile: Index) -> tuple[Box, Box]:
         """Return the part of a tile that is not padding: its slices in the volume and in the tile."""
         spans = [self._span(axis, i) for axis, i in enumerate(tile)]
         return tuple(slice(a, b) for a, b, _ in spans), tuple(slice(a - o, b - o) for a, b, o in spans)

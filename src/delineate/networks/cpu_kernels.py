@@ -1,4 +1,4 @@
-"""Compiled CPU kernels for instance normalisation fused with the leaky ReLU, forward and backward.
+"""Compiled CPU kernels: instance normalisation fused with the leaky ReLU, forward and backward, and weighted sums.
 
 Arrays are channels-last views ``(batch, voxel, channel)`` of float32, or of uint16 that holds the bits of bfloat16;
 all arithmetic is float32. The unfused operations read and write every activation about ten times per training step;
@@ -123,6 +123,21 @@ def normalize_activate(
                 element = x[b, i, c]
                 v = _load(element) * scale[b, c] + shift[b, c]
                 y[b, i, c] = _pack(v if v > 0 else v * slope, element)
+
+
+@njit(parallel=True, fastmath={"contract", "nsz"}, cache=True, nogil=True)
+def add_weighted(
+    x: NDArray[Any], along_z: NDArray[np.float32], in_plane: NDArray[np.float32], sums: NDArray[np.float32]
+) -> None:
+    """Add ``x * along_z * in_plane`` to ``sums``; arrays ``(z, y, x, channel)``, weights ``(z,)`` and ``(y, x)``."""
+    planes, rows, columns, channels = x.shape
+    for t in prange(planes * rows):
+        z = t // rows
+        r = t % rows
+        for i in range(columns):
+            weight = along_z[z] * in_plane[r, i]
+            for c in range(channels):
+                sums[z, r, i, c] += weight * _load(x[z, r, i, c])
 
 
 @njit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, nogil=True)

@@ -54,6 +54,9 @@ def instance_norm_leaky_relu(x: Tensor, weight: Tensor, bias: Tensor, eps: float
 
 
 def _fusable(x: Tensor) -> bool:
+    # what is written down for another runtime are operations of torch
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return False
     return HAVE_KERNELS and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.dim() in (4, 5)
 
 

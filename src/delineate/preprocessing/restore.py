@@ -1,7 +1,9 @@
 """From logits on the prepared grid back to labels on the image's own grid.
 
 The result is that of resampling every head to full resolution and taking the largest, as nnU-Net does, but no head is
-ever held at full resolution. The grid is worked through in tiles. Interpolated values lie between the smallest and the
+ever held at full resolution. The logits may come in slabs along the prepared z axis; as soon as all planes that some
+output planes read are there, those are settled, and planes that nothing reads any more are forgotten. The grid is
+worked through in tiles. Interpolated values lie between the smallest and the
 largest logit that a tile reads, so a head whose largest is below another head's smallest cannot win anywhere in the
 tile and is left out; most tiles are settled by this alone. Peak memory does not grow with the number of heads.
 """
@@ -9,7 +11,8 @@ tile and is left out; most tiles are settled by this alone. Peak memory does not
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,8 +30,13 @@ RestoreMode = Literal["exact", "nnunet"]
 """``exact``: float32 arithmetic. ``nnunet``: interpolated logits are rounded to float16 before they are compared, as
 nnU-Net stores them; this changes about 5 of 10 000 voxels on noisy logits."""
 
-TILE_VOXELS = 32
-"""Edge of a tile of the full-resolution grid."""
+TILE_EDGES = {32: 32, 16: 32, 8: 64, 4: 64, 2: 128, 1: 128}
+"""Voxels of a tile of the full-resolution grid: along z, and the edge that goes with it along y and x."""
+TILE_VOXELS = 32**3
+"""Most voxels of a tile."""
+SOURCE_BYTES = 128 * 2**20
+"""About how many bytes of logits the tiles of one row along z may read, so that memory does not grow with the heads;
+where the planes are large, the tiles are therefore flat."""
 ROUNDING_MARGIN = {"exact": 2.0**-20, "nnunet": 2.0**-9}
 """Relative safety of the comparison that leaves heads out; covers the rounding of the interpolated values."""
 FEW_VALUES = 255
@@ -74,13 +82,43 @@ def restore_labels(logits: NDArray[Any], trace: Trace, scheme: LabelScheme, *, m
     ModelError
         If the logits do not fit trace and scheme, or are not finite.
     """
-    logits = _checked(logits, trace, scheme)
+    return restore_stream((_checked(logits, trace, scheme),), trace, scheme, mode=mode)
+
+
+def restore_stream(
+    slabs: Iterable[NDArray[Any]], trace: Trace, scheme: LabelScheme, *, mode: RestoreMode = "exact"
+) -> LabelMap:
+    """Return the label map that logits say which come slab by slab; the labels are those of :func:`restore_labels`.
+
+    Parameters
+    ----------
+    slabs
+        (head, planes, y, x) float16 or float32 each, consecutive along the prepared z axis; together they are the
+        prepared volume. Each is taken when it is needed and let go when it is worked off.
+    trace, scheme, mode
+        As for :func:`restore_labels`.
+
+    Returns
+    -------
+    LabelMap
+        (z, y, x) or (y, x) uint8 or uint16; 0 outside the crop.
+
+    Raises
+    ------
+    ModelError
+        If the logits do not fit trace and scheme, or are not finite.
+    """
     values = _values(scheme)
     result = np.zeros(_lifted_shape(trace), values.dtype)
     inside = crop(result.transpose(trace.transpose), trace.box)
     workspace = _Workspace(mode=mode, regions=scheme.has_regions)
-    for slab, tile in _tiles(logits, trace, workspace):
-        inside[tile.out] = workspace.settle(slab, tile, values)
+    checked = _checked_slabs(slabs, trace, scheme)
+    if tuple(trace.prepared_shape) == trace.cropped_shape:
+        for plane, heads in enumerate(_planes(checked)):
+            inside[plane] = workspace.settle_plane(heads, values)
+    else:
+        for slab, tile in _tiles(checked, trace, scheme, workspace):
+            inside[tile.out] = workspace.settle(slab, tile, values)
     return LabelMap(array=result[0] if trace.is_plane else result, grid=trace.grid, scheme=scheme)
 
 
@@ -123,11 +161,15 @@ def restore_probabilities(logits: NDArray[Any], trace: Trace, scheme: LabelSchem
 def _checked(logits: NDArray[Any], trace: Trace, scheme: LabelScheme) -> NDArray[Any]:
     expected = (scheme.head_count, *trace.prepared_shape)
     if logits.shape != expected or logits.dtype not in (np.float16, np.float32):
-        raise ModelError(
-            f"Logits of shape {expected}, float16 or float32, were expected for this case; got {logits.shape} "
-            f"{logits.dtype}. The model does not belong to this plan and label scheme."
-        )
+        raise _misfit(expected, f"{logits.shape} {logits.dtype}")
     return np.asarray(logits)
+
+
+def _misfit(expected: tuple[int, ...], found: str) -> ModelError:
+    return ModelError(
+        f"Logits of shape {expected}, float16 or float32, were expected for this case; got {found}. The model does not "
+        "belong to this plan and label scheme."
+    )
 
 
 def _values(scheme: LabelScheme) -> NDArray[Any]:
@@ -140,24 +182,91 @@ def _lifted_shape(trace: Trace) -> tuple[int, ...]:
     return (1, *trace.grid.shape) if trace.is_plane else trace.grid.shape
 
 
-def _axis_bands(trace: Trace) -> tuple[tuple[Band, ...], ...]:
-    """Return per axis the blocks of the operator from prepared to cropped size: linear, or nearest where separate."""
+def _axis_bands(trace: Trace, rows: int = max(TILE_EDGES)) -> tuple[tuple[Band, ...], ...]:
+    """Return per axis the blocks of the operator from prepared to cropped size: linear, or nearest where separate.
+
+    The blocks are ``rows`` output voxels long along z and :data:`TILE_EDGES` along y and x.
+    """
     separate = find_separate_axis(trace.prepared_spacing_mm, trace.spacing_mm)
+    lengths = (rows, TILE_EDGES[rows], TILE_EDGES[rows])
     return tuple(
-        operator_bands(small, large, 0 if axis == separate else 1, TILE_VOXELS)
+        operator_bands(small, large, 0 if axis == separate else 1, lengths[axis])
         for axis, (small, large) in enumerate(zip(trace.prepared_shape, trace.cropped_shape, strict=True))
     )
 
 
-def _tiles(logits: NDArray[Any], trace: Trace, workspace: _Workspace) -> Iterator[tuple[NDArray[Any], _Tile]]:
+def _rows_at_once(trace: Trace, heads: int) -> int:
+    """Return how many output planes to settle together: few enough that what they read stays small."""
+    small, y, x = trace.prepared_shape
+    planes = SOURCE_BYTES // (4 * heads * y * x)
+    fitting = [rows for rows in TILE_EDGES if math.ceil(rows * small / trace.cropped_shape[0]) + 1 <= planes]
+    return max(fitting, default=min(TILE_EDGES))
+
+
+def _tiles(
+    slabs: Iterator[NDArray[Any]], trace: Trace, scheme: LabelScheme, workspace: _Workspace
+) -> Iterator[tuple[NDArray[Any], _Tile]]:
     """Yield every tile with the slab of logits (head, z, y, x) that its z band reads."""
-    bands_z, bands_y, bands_x = _axis_bands(trace)
-    for z in bands_z:
-        slab = logits[:, z.source]
+    bands_z, bands_y, bands_x = _axis_bands(trace, _rows_at_once(trace, scheme.head_count))
+    for z, slab in _bands_with_sources(slabs, bands_z):
         possible = workspace.possible_heads(slab, bands_y, bands_x)
         for i, y in enumerate(bands_y):
             for j, x in enumerate(bands_x):
                 yield slab, _Tile(bands=(z, y, x), heads=np.flatnonzero(possible[:, i, j]))
+        del slab  # before the next one is made
+
+
+def _checked_slabs(slabs: Iterable[NDArray[Any]], trace: Trace, scheme: LabelScheme) -> Iterator[NDArray[Any]]:
+    """Hand on slabs that fit; together they must be the prepared volume."""
+    planes = 0
+    expected = (scheme.head_count, *trace.prepared_shape)
+    for slab in slabs:
+        planes += slab.shape[1] if slab.ndim == 4 else 0
+        fits = slab.ndim == 4 and (slab.shape[0], *slab.shape[2:]) == (expected[0], *expected[2:])
+        if not fits or planes > expected[1] or slab.dtype not in (np.float16, np.float32):
+            raise _misfit(expected, f"a slab of shape {slab.shape} {slab.dtype} that ends at plane {planes}")
+        yield slab
+    if planes != expected[1]:
+        raise _misfit(expected, f"slabs of {planes} planes")
+
+
+def _planes(slabs: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yield the planes of slabs, (head, y, x) each."""
+    for slab in slabs:
+        yield from slab.swapaxes(0, 1)
+
+
+def _bands_with_sources(slabs: Iterator[NDArray[Any]], bands: tuple[Band, ...]) -> Iterator[tuple[Band, NDArray[Any]]]:
+    """Yield the bands along z, each with the planes (head, z, y, x) that it reads; take slabs no sooner than needed."""
+    held: list[NDArray[Any]] = []
+    first = stop = 0
+    for band, following in itertools.zip_longest(bands, bands[1:]):
+        while stop < band.source.stop:
+            # too few slabs are told by their own iterator, as an error
+            held.append(next(slabs))
+            stop += held[-1].shape[1]
+            first = _forget(held, first, band.source.start)
+        yield band, _joined(held, band.source.start - first, band.source.stop - first)
+        first = _forget(held, first, stop if following is None else following.source.start)
+    for _ in slabs:  # planes that nothing reads; the checks at the end are wanted
+        pass
+
+
+def _forget(held: list[NDArray[Any]], first: int, needed: int) -> int:
+    """Let go of leading slabs that end before plane ``needed``; return the first plane that is still held."""
+    while held and first + held[0].shape[1] <= needed:
+        first += held.pop(0).shape[1]
+    return first
+
+
+def _joined(held: list[NDArray[Any]], start: int, stop: int) -> NDArray[Any]:
+    """Return planes ``start`` to ``stop`` of slabs that lie behind one another: a view if they are of one slab."""
+    parts = []
+    for slab in held:
+        if start < slab.shape[1] and stop > 0:
+            parts.append(slab[:, max(0, start) : stop])
+        start, stop = start - slab.shape[1], stop - slab.shape[1]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 class _Workspace:
@@ -166,7 +275,7 @@ class _Workspace:
     def __init__(self, *, mode: RestoreMode, regions: bool) -> None:
         self._mode = mode
         self._regions = regions
-        size = TILE_VOXELS**3
+        size = TILE_VOXELS
         self._values = np.empty(size, np.float32)
         self._best = np.empty(size, np.float32)
         self._better = np.empty(size, bool)
@@ -177,9 +286,7 @@ class _Workspace:
         """Return (head, tile row, tile column) bool: whether the head may win a voxel of the tile."""
         lowest, highest = _bounds(slab, bands_y, bands_x)
         if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
-            raise ModelError(
-                "The network gave logits that are not finite; use float32 precision or another checkpoint."
-            )
+            raise ModelError(NOT_FINITE)
         if self._regions:
             above: NDArray[np.bool_] = highest > 0
             return above
@@ -196,19 +303,38 @@ class _Workspace:
             return values[tile.heads[0]]
         flat = _upsampled_in_plane(slab, tile)
         shape = tuple(band.out.stop - band.out.start for band in tile.bands)
-        ranks = self._ranks(flat, tile.bands[0])
+        weights = tile.bands[0].weights
+        ranks = self._ranks(flat, len(weights) * flat.shape[2], weights)
         table = values[np.concatenate([[0], tile.heads + 1])] if self._regions else values[tile.heads]
         return table.take(ranks).reshape(shape)
 
-    def _ranks(self, heads: NDArray[np.float32], band: Band) -> NDArray[Any]:
-        """Return per voxel the winner's position among the heads of the tile (regions: plus one, 0 for none)."""
-        count = band.weights.shape[0] * heads.shape[2]
+    def settle_plane(self, heads: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+        """Return the labels (y, x) of a plane (head, y, x) that lies on the cropped grid already."""
+        flat = heads.reshape(len(heads), -1)
+        labels = np.empty(flat.shape[1], values.dtype)
+        with np.errstate(invalid="ignore"):  # told as an error, in the next line
+            finite = np.isfinite(flat.sum(dtype=np.float32))
+        if not finite:
+            raise ModelError(NOT_FINITE)
+        for start in range(0, len(labels), TILE_VOXELS):
+            part = flat[:, start : start + TILE_VOXELS]
+            labels[start : start + TILE_VOXELS] = values.take(self._ranks(part, part.shape[1], None))
+        return labels.reshape(heads.shape[1:])
+
+    def _ranks(self, heads: NDArray[Any], count: int, weights: NDArray[np.float32] | None) -> NDArray[Any]:
+        """Return for ``count`` voxels the winner's position among the heads (regions: plus one, 0 for none).
+
+        The heads are (source z, y * x) each and still to be resampled along z with the weights, or one row of values.
+        """
         value, best, better = self._values[:count], self._best[:count], self._better[:count]
         ranks = np.zeros(count, np.uint8 if len(heads) < 256 else np.uint16)
         step = np.empty_like(ranks)
         best[:] = 0 if self._regions else -np.inf
         for rank, head in enumerate(heads, start=1 if self._regions else 0):
-            np.matmul(band.weights, head, out=value.reshape(band.weights.shape[0], -1))
+            if weights is None:
+                value[:] = head
+            else:
+                np.matmul(weights, head, out=value.reshape(len(weights), -1))
             if self._mode == "nnunet":
                 value[:] = value.astype(np.float16)
             np.greater(value, best, out=better)
@@ -223,7 +349,7 @@ class _Workspace:
 def _upsampled_in_plane(slab: NDArray[Any], tile: _Tile) -> NDArray[np.float32]:
     """Return the heads of a tile resampled along y and x: (head, source z, y * x) float32."""
     _, y, x = tile.bands
-    block = slab[tile.heads, :, y.source, x.source].astype(np.float32)
+    block = slab[tile.heads, :, y.source, x.source].astype(np.float32, copy=False)
     wide = np.matmul(block, x.weights.T)
     full: NDArray[np.float32] = np.matmul(y.weights, wide)
     return full.reshape(*full.shape[:2], -1)

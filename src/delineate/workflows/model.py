@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.case import Image, LabelMap, Result
-from delineate.errors import ModelError, UsageError
+from delineate.errors import ModelError, ResourceError, UsageError
 from delineate.execution import Cancellation, Progress
 from delineate.formats.images import label_ending, read_image
 from delineate.formats.model_package import ModelPackage
@@ -19,9 +19,11 @@ from delineate.formats.nnunet.trained_model import FINAL_CHECKPOINT
 from delineate.geometry.grid import Grid
 from delineate.inference import Ensemble, Tiling, make_ensemble
 from delineate.networks import build_network, load_weights
+from delineate.networks.segmentation_network import SegmentationNetwork
 from delineate.planning.machine import Machine
+from delineate.preprocessing import AIR_HU
 from delineate.preprocessing.restore import RestoreMode
-from delineate.training.allocator import keep_memory
+from delineate.training.allocator import KEPT_BYTES_PREDICTING, keep_memory
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.exchange_models import read_model
 from delineate.workflows.segment_case import segment_case
@@ -46,6 +48,8 @@ class Model:
     """``exact``: float32 sums. ``nnunet``: with nnU-Net's half-precision sums, voxel for voxel its answer; slower."""
     previous: Model | StoredStage | None = None
     """The stage before, in a cascade: a model, or a folder of its label maps."""
+    air_below_hu: float | None = None
+    """Tiles of which every original voxel is below this are background; None: every tile is predicted."""
 
     def predict(
         self,
@@ -159,6 +163,30 @@ class Model:
         """
         return replace(self, tiling=replace(self.tiling, step=step))
 
+    def without_air(self, below_hu: float = AIR_HU) -> Model:
+        """Return the same model (for CT) that leaves out tiles of nothing but air, see ``preprocessing.air``."""
+        return replace(self, air_below_hu=below_hu)
+
+    def on_openvino(self) -> Model:
+        """Return the same model run by OpenVINO on the CPU, in bfloat16 where this model would be.
+
+        Raises
+        ------
+        ResourceError
+            If openvino is not installed, or the model runs on another device.
+        """
+        from delineate.inference.openvino_backend import OpenVinoBackend
+
+        if self.machine.is_gpu:
+            raise ResourceError(f"OpenVINO runs on the CPU here; the model was loaded for {self.machine.device}.")
+        backend = OpenVinoBackend(bfloat16=self.tiling.precision == "bfloat16")
+        networks = networks_of(self.package)
+        return replace(
+            self,
+            ensemble=make_ensemble(networks, channels_last=False, backend=backend),
+            tiling=replace(self.tiling, precision="float32"),
+        )
+
 
 def load_model(
     path: Path | str,
@@ -210,18 +238,8 @@ def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True,
     ModelError
         If the weights do not fit the architecture.
     """
-    keep_memory()
+    keep_memory(KEPT_BYTES_PREDICTING)
     configuration = package.configuration
-    networks = []
-    for weights in package.weights.values():
-        network = build_network(
-            configuration.architecture,
-            in_channels=package.input_channels,
-            heads=package.scheme.head_count,
-            seed=SAMPLE_SEED,
-        )
-        load_weights(network, weights)
-        networks.append(network)
     chosen = ("bfloat16" if machine.bfloat16 else "float32") if precision == AUTO else precision
     tiling = Tiling(
         patch_size=configuration.patch_size,
@@ -231,11 +249,32 @@ def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True,
     stage = package.previous
     return Model(
         package=package,
-        ensemble=make_ensemble(networks, device=machine.device, precision=tiling.precision),
+        ensemble=make_ensemble(networks_of(package), device=machine.device, precision=tiling.precision),
         tiling=tiling,
         machine=machine,
         previous=None if stage is None else assemble(stage, machine, mirroring=mirroring, precision=precision),
     )
+
+
+def networks_of(package: ModelPackage) -> list[SegmentationNetwork]:
+    """Return the networks of a package with their weights, in float32 on the CPU.
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit the architecture.
+    """
+    networks = []
+    for weights in package.weights.values():
+        network = build_network(
+            package.configuration.architecture,
+            in_channels=package.input_channels,
+            heads=package.scheme.head_count,
+            seed=SAMPLE_SEED,
+        )
+        load_weights(network, weights)
+        networks.append(network)
+    return networks
 
 
 def as_image(

@@ -20,9 +20,9 @@ from delineate.formats.images import label_ending, read_labels, write_labels
 from delineate.formats.nnunet.case_properties import write_probabilities
 from delineate.formats.nnunet.summary_json import write_summary
 from delineate.formats.prepared_store import StoredCase
-from delineate.inference import predict_logits
+from delineate.inference import gather_logits, stream_logits
 from delineate.metrics.scores import CaseScores, evaluate_case
-from delineate.preprocessing import restore_labels, restore_probabilities, with_one_hot
+from delineate.preprocessing import restore_labels, restore_probabilities, restore_stream, with_one_hot
 from delineate.reports import FailedCase
 from delineate.workflows.model import Model
 
@@ -75,11 +75,14 @@ def predict_prepared(
     for case_id in missing:
         cancellation.check()
         stored = store.open(case_id)
-        logits = predict_logits(model.ensemble, network_input(stored, dataset), model.tiling, cancellation=cancellation)
-        labels = restore_labels(logits, stored.trace, dataset.scheme)
+        slabs = stream_logits(model.ensemble, network_input(stored, dataset), model.tiling, cancellation=cancellation)
         if probabilities:
+            logits = gather_logits(slabs, stored.trace.prepared_shape)
+            labels = restore_labels(logits, stored.trace, dataset.scheme)
             detail = restore_probabilities(logits, stored.trace, dataset.scheme)
             write_probabilities(folder / case_id, detail, stored.trace.grid)
+        else:
+            labels = restore_stream(slabs, stored.trace, dataset.scheme)
         write_labels(prediction_path(folder, case_id, dataset), labels)
         progress.advance(note=case_id)
     progress.finish()

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Unpack
+
+from numpy.typing import NDArray
 
 from delineate import __version__
 from delineate.case import Image, LabelMap, Provenance, Result
+from delineate.errors import UsageError
 from delineate.execution import Cancellation, Progress, Silent, Watched
-from delineate.inference import predict_logits
+from delineate.inference import EmptyTiles, gather_logits, stream_logits
 from delineate.inference.half_sums import predict_logits_in_half
-from delineate.preprocessing import restore_labels, restore_probabilities
+from delineate.preprocessing import (
+    air_finder,
+    background_logits,
+    restore_labels,
+    restore_probabilities,
+    restore_stream,
+)
 from delineate.workflows.postprocess import postprocessed
-from delineate.workflows.prepare_for_model import prepare_for_model
+from delineate.workflows.prepare_for_model import ModelInput, prepare_for_model
 
 if TYPE_CHECKING:
     from delineate.workflows.model import Model
@@ -53,7 +62,8 @@ def segment_case(
     Raises
     ------
     UsageError
-        If a label map of a previous stage is missing or given in vain.
+        If a label map of a previous stage is missing or given in vain, or tiles of air are to be left out and the
+        model was not made for CT.
     PlanError
         If the model was trained on another number of channels.
     InputError
@@ -63,15 +73,9 @@ def segment_case(
     """
     began = time.perf_counter()
     package = model.package
+    watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
     given = prepare_for_model(image, model, previous, case_id=case_id, cancellation=cancellation)
-    prepared = given.prepared
-    if model.rounding == "nnunet":
-        logits = predict_logits_in_half(model.ensemble, prepared.array, model.tiling, cancellation=cancellation)
-    else:
-        watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
-        logits = predict_logits(model.ensemble, prepared.array, model.tiling, **watched)
-    labels = restore_labels(logits, prepared.trace, package.scheme, mode=model.rounding)
-    detail = restore_probabilities(logits, prepared.trace, package.scheme) if probabilities else None
+    labels, detail = _predicted(given, model, probabilities=probabilities, **watched)
     return Result(
         case_id=case_id,
         labels=postprocessed(given.labels_back(labels), package.postprocessing),
@@ -87,7 +91,39 @@ def segment_case(
                 "rounding": model.rounding,
                 "device": model.machine.device,
                 "postprocessing": [list(step.values) for step in package.postprocessing],
+                "backend": "torch" if model.ensemble.backend is None else type(model.ensemble.backend).__name__,
+                "air_below_hu": model.air_below_hu,
             },
             seconds=time.perf_counter() - began,
         ),
     )
+
+
+def _predicted(
+    given: ModelInput, model: Model, *, probabilities: bool, **watched: Unpack[Watched]
+) -> tuple[LabelMap, NDArray[Any] | None]:
+    """Return label map and, if wanted, probabilities on the grid of the image as it was prepared."""
+    array, trace, scheme = given.prepared.array, given.prepared.trace, model.package.scheme
+    if model.rounding == "nnunet":
+        logits = predict_logits_in_half(model.ensemble, array, model.tiling, cancellation=watched["cancellation"])
+    else:
+        slabs = stream_logits(model.ensemble, array, model.tiling, skip=_empty_tiles(given, model), **watched)
+        if not probabilities:
+            return restore_stream(slabs, trace, scheme), None
+        logits = gather_logits(slabs, trace.prepared_shape)
+    labels = restore_labels(logits, trace, scheme, mode=model.rounding)
+    return labels, restore_probabilities(logits, trace, scheme) if probabilities else None
+
+
+def _empty_tiles(given: ModelInput, model: Model) -> EmptyTiles | None:
+    """Return which tiles the model leaves out of this image; None: none."""
+    if model.air_below_hu is None:
+        return None
+    schemes = model.package.configuration.normalization
+    if set(schemes) != {"ct"}:
+        raise UsageError(
+            f"Tiles of air are known by their Hounsfield units; the model's channels are normalised as "
+            f"{', '.join(schemes)}, not as CT. Predict without leaving out air."
+        )
+    is_air = air_finder(given.image, given.prepared.trace, below_hu=model.air_below_hu)
+    return EmptyTiles(is_empty=is_air, background=background_logits(model.package.scheme))
