@@ -83,7 +83,7 @@ def test_comparing_again_predicts_nothing_again(
     found: BestConfiguration, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "predict_logits", None)
-    monkeypatch.setattr("delineate.workflows.score_cases.predict_logits", None)
+    monkeypatch.setattr("delineate.workflows.score_cases.stream_logits", None)
     again = find_best([root], root, device="cpu")
     assert [c.dice for c in again.contenders] == [c.dice for c in found.contenders]
 

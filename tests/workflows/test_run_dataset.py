@@ -91,10 +91,10 @@ def test_single_steps_go_on_from_the_folder(finished: RunOutcome, tmp_path: Path
 def test_folds_trained_in_turn_are_all_in_the_model(finished: RunOutcome, tmp_path: Path) -> None:
     copied = tmp_path / "copy"
     shutil.copytree(finished.folder.root, copied)
-    recipe = json.loads((copied / "recipe.json").read_text())
+    recipe = json.loads((copied / "recipe.json").read_text(encoding="utf-8"))
     recipe["recipe"]["budget_seconds"] = 5.0
     shutil.rmtree(copied / "fold_0")
-    (copied / "recipe.json").write_text(json.dumps(recipe))
+    (copied / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
     train_run(copied, folds=("0",))
     both = train_run(copied, folds=("1",))
     assert set(both.package.weights) == {"0", "1"}

@@ -31,7 +31,12 @@ def model_of(example, summed="auto"):
     )
     return Model(
         package=SimpleNamespace(
-            plan=example.plan, configuration=configuration, scheme=example.scheme, identity="test", weights={"0": {}}
+            plan=example.plan,
+            configuration=configuration,
+            scheme=example.scheme,
+            identity="test",
+            weights={"0": {}},
+            postprocessing=(),
         ),
         ensemble=make_ensemble([network]),
         tiling=Tiling(patch_size=configuration.patch_size, summed=summed),
