@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from delineate.errors import ModelError, UnsafeModelError, UsageError
-from delineate.formats.totalsegmentator import find_models, install_weights, weights_hash
+from delineate.errors import ModelError
+from delineate.formats.nnunet.model_zip import install_model_zip
+from delineate.formats.totalsegmentator import find_models, weights_hash
 from delineate.planning.anatomy import LICENCES, SubModel, task_named
 
 MODELS = task_named("total").variant("normal").models
@@ -93,57 +94,6 @@ def contents(model: SubModel) -> dict[str, str]:
 def test_a_downloaded_zip_is_installed_and_found(tmp_path: Path) -> None:
     results = tmp_path / "new" / "results"
     path = packed(tmp_path / "weights.zip", contents(MODELS[3]))
-    assert install_weights(path, results) == (results / MODELS[3].folder,)
+    assert install_model_zip(path, results) == (results / MODELS[3].folder / MODELS[3].model_folder,)
     assert find_models(MODELS[3:4], [results], OPEN)[294].is_dir()
     assert [child.name for child in results.iterdir()] == [MODELS[3].folder]
-
-
-def test_what_is_installed_is_not_overwritten(tmp_path: Path) -> None:
-    path = packed(tmp_path / "weights.zip", contents(MODELS[3]))
-    install_weights(path, tmp_path / "results")
-    with pytest.raises(UsageError, match="is there already"):
-        install_weights(path, tmp_path / "results")
-
-
-@pytest.mark.parametrize("name", ["../outside.txt", "/absolute.txt", "Dataset294_x/../../outside.txt", "a\\b", "C:/x"])
-def test_paths_out_of_the_folder_are_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
-    path = packed(tmp_path / "weights.zip", {**contents(MODELS[3]), name: "harm"})
-    with pytest.raises(UnsafeModelError, match="leads out of it"):
-        install_weights(path, tmp_path / "results")
-    assert [*(tmp_path / "results").iterdir()] == []
-    assert not (tmp_path / "outside.txt").exists()
-
-
-def test_links_are_refused(tmp_path: Path) -> None:
-    path = packed(tmp_path / "weights.zip", contents(MODELS[3]))
-    with zipfile.ZipFile(path, "a") as archive:
-        link = zipfile.ZipInfo(f"{MODELS[3].folder}/link")
-        link.external_attr = 0o120777 << 16
-        archive.writestr(link, "/etc")
-    with pytest.raises(UnsafeModelError, match="a link"):
-        install_weights(path, tmp_path / "results")
-
-
-def test_implausibly_compressed_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "weights.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in contents(MODELS[3]).items():
-            archive.writestr(name, content)
-        archive.writestr(f"{MODELS[3].folder}/zeros", bytes(65 * 2**20))
-    with pytest.raises(ModelError, match="cannot be right"):
-        install_weights(path, tmp_path / "results")
-
-
-def test_other_files_are_no_weights(tmp_path: Path) -> None:
-    other = packed(tmp_path / "other.zip", {"readme.txt": "hello"})
-    with pytest.raises(ModelError, match=r"no zip of weights.*readme\.txt"):
-        install_weights(other, tmp_path / "results")
-    (tmp_path / "text.zip").write_text("no zip")
-    with pytest.raises(ModelError, match="no readable zip"):
-        install_weights(tmp_path / "text.zip", tmp_path / "results")
-    with pytest.raises(ModelError, match="There is no file"):
-        install_weights(tmp_path / "absent.zip", tmp_path / "results")
-    whole = packed(tmp_path / "whole.zip", contents(MODELS[3]))
-    (tmp_path / "cut.zip").write_bytes(whole.read_bytes()[:-30])
-    with pytest.raises(ModelError, match="no readable zip"):
-        install_weights(tmp_path / "cut.zip", tmp_path / "results")

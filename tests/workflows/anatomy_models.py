@@ -1,7 +1,6 @@
 """Sub-models of TotalSegmentator's shapes with random weights, written as trained models of nnU-Net.
 
-The plans are in the older form that the published weights carry. Until the package reads such folders by itself,
-:func:`open_submodel` reads them here.
+The plans are in the older form that the published weights carry.
 """
 
 from __future__ import annotations
@@ -9,21 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from delineate.formats.model_package import ModelPackage
-from delineate.formats.nnunet.dataset_json import scheme_from_json
-from delineate.formats.nnunet.plans_json import read_plan
-from delineate.formats.torch_checkpoint import read_nnunet_checkpoint
-from delineate.networks import build_network, from_nnunet, to_nnunet
+from delineate.networks import build_network, to_nnunet
 from delineate.planning.anatomy import SubModel, Variant
 from delineate.planning.plan import Architecture
-from delineate.planning.recipe import Recipe
-from delineate.training.machine import find_machine
-from delineate.workflows.model import Model, assemble, load_model
 
 WEIGHT_SCALE = 3.0
 """Spreads the logits, so that random networks use many of their labels and rounding decides nothing."""
@@ -145,24 +136,3 @@ def old_plans(model: SubModel, spacing: Sequence[float], shape: Shape) -> dict:
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {"0": values},
     }
-
-
-def open_submodel(folder: Path, *, folds: Sequence[str] | None, device: str, mirroring: bool, precision: str) -> Model:
-    """Read a trained model's folder, as ``load_model`` does once it knows nnU-Net's folders."""
-    if find_spec("delineate.formats.nnunet.trained_model") is not None:
-        return load_model(folder, folds=folds, device=device, mirroring=mirroring, precision=precision)
-    checkpoint = read_nnunet_checkpoint(folder / "fold_0" / "checkpoint_final.pth")
-    plan = read_plan(folder / "plans.json")
-    configuration = plan.configuration(checkpoint.configuration)
-    package = ModelPackage(
-        name=plan.dataset_name,
-        software="nnU-Net",
-        plan=plan,
-        configuration=configuration,
-        recipe=Recipe(iterations=1, batch_size=configuration.batch_size, patch_size=configuration.patch_size),
-        scheme=scheme_from_json(json.loads((folder / "dataset.json").read_text())),
-        channel_names=("CT",),
-        file_ending=".nii.gz",
-        weights={"0": from_nnunet(checkpoint.weights)},
-    )
-    return assemble(package, find_machine(device), mirroring=mirroring, precision=precision)

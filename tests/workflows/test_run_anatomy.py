@@ -4,13 +4,12 @@ import csv
 import json
 import os
 import shutil
-from functools import partial
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from anatomy_models import Shape, open_submodel, write_variant
+from anatomy_models import Shape, write_variant
 from PIL import Image as Pillow
 
 from delineate.case import Image
@@ -20,16 +19,9 @@ from delineate.formats.images import read_image, read_labels, write_image
 from delineate.geometry.grid import Grid
 from delineate.phantoms import SCANNERS
 from delineate.planning.anatomy import task_named
-from delineate.workflows import run_anatomy
-from delineate.workflows.segment_anatomy import segment_anatomy
 
 SMALL = Shape(patch=32, features=(4, 8))
 DATA = os.environ.get("DELINEATE_DATA")
-
-
-@pytest.fixture(autouse=True)
-def _reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_anatomy, "segment_anatomy", partial(segment_anatomy, open_model=open_submodel))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from anatomy_models import Shape, open_submodel, write_submodel, write_variant
+from anatomy_models import Shape, write_submodel, write_variant
 from scipy import ndimage
 
 from delineate.case import Image
@@ -24,6 +24,7 @@ from delineate.geometry.grid import Grid
 from delineate.geometry.orientation import reorientation_to
 from delineate.planning.anatomy import models_needed, task_named
 from delineate.preprocessing.working_grid import to_working_grid
+from delineate.workflows.model import load_model
 from delineate.workflows.segment_anatomy import Anatomy, AnatomyRequest, segment_anatomy
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def segment(scan: Image, results: Path, task: str = "total", **choice) -> Anatom
     request = AnatomyRequest(task=task_named(task), device="cpu", precision="float32", **choice)
     needed = models_needed(request.task, request.variant, request.structures)
     weights = find_models(needed, [results], request.task.licence)
-    return segment_anatomy(scan, request, weights, open_model=open_submodel)
+    return segment_anatomy(scan, request, weights)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_five_models_are_merged_in_their_order(scan: Image, results: Path, whole
     expected = np.zeros(working.grid.shape, np.uint8)
     offset = 0
     for model in task.variant("normal").models:
-        loaded = open_submodel(
+        loaded = load_model(
             results / model.folder / model.model_folder,
             folds=("0",),
             device="cpu",
@@ -137,7 +138,7 @@ def test_nothing_found_roughly_means_nothing_to_segment(scan: Image, results: Pa
     weights = find_models(models_needed(task, "normal", ("liver",)), [results], task.licence)
     weights[298] = blank(results, tmp_path, "total", "fastest")
     request = AnatomyRequest(task=task, structures=("liver",), device="cpu", precision="float32")
-    found = segment_anatomy(scan, request, weights, open_model=open_submodel)
+    found = segment_anatomy(scan, request, weights)
     assert not found.labels.array.any()
     assert [model.dataset_id for model in found.models] == [298]
 
@@ -173,7 +174,7 @@ def test_one_model_is_in_memory_at_a_time(scan: Image, results: Path) -> None:
     def watched(*arguments, **options):
         gc.collect()
         assert [ref for ref in alive if ref() is not None] == []
-        model = open_submodel(*arguments, **options)
+        model = load_model(*arguments, **options)
         alive.append(weakref.ref(model.ensemble.networks[0]))
         return model
 
@@ -190,7 +191,7 @@ def test_a_model_of_another_task_is_refused(scan: Image, results: Path) -> None:
     weights[291] = find_models(task_named("body").variant("normal").models, [results], task.licence)[299]
     request = AnatomyRequest(task=task, device="cpu", precision="float32")
     with pytest.raises(ModelError, match="labels 2 structures; the published Dataset291"):
-        segment_anatomy(scan, request, weights, open_model=open_submodel)
+        segment_anatomy(scan, request, weights)
 
 
 def test_it_stops_when_asked(scan: Image, results: Path) -> None:
@@ -203,7 +204,6 @@ def test_it_stops_when_asked(scan: Image, results: Path) -> None:
             scan,
             AnatomyRequest(task=task, variant="fast"),
             weights,
-            open_model=open_submodel,
             cancellation=cancellation,
         )
 

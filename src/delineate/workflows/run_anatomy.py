@@ -9,7 +9,8 @@ from pathlib import Path
 from delineate.errors import UsageError
 from delineate.execution import Cancellation, Progress
 from delineate.formats.images import read_image
-from delineate.formats.totalsegmentator import find_models, install_weights
+from delineate.formats.nnunet.model_zip import install_model_zip
+from delineate.formats.totalsegmentator import find_models
 from delineate.metrics import Implausibility, StructureStatistics
 from delineate.planning.anatomy import Licence, VariantName, facts_of, models_needed, task_named, tasks
 from delineate.workflows.segment_anatomy import Anatomy, AnatomyRequest, segment_anatomy
@@ -114,18 +115,18 @@ def run_anatomy(
 
 
 def install(zips: Sequence[Path], results: Path) -> tuple[Path, ...]:
-    """Unpack downloaded zips of weights; returns the folders of the data sets.
+    """Unpack downloaded zips of weights; returns the folders of the trained models.
 
     Raises
     ------
     ModelError
         If a zip is damaged, unsafe, or holds no weights.
     UsageError
-        If its data set is installed already.
+        If its model is installed already.
     ResourceError
         If the folder cannot be written.
     """
-    return tuple(folder for path in zips for folder in install_weights(path, results))
+    return tuple(folder for path in zips for folder in install_model_zip(path, results))
 
 
 def list_tasks() -> list[tuple[str, str, str, int, str]]:
