@@ -24,7 +24,7 @@ KEPT_BYTES = 1 << 30
 """Blocks below this size stay with the process; activations of one layer are smaller on every CPU plan."""
 KEPT_BYTES_PREDICTING = 64 << 20
 """In prediction larger blocks go back at once: with patches of 128x128x128 and more, heaps of them do not fit into the
-holes that others left (measured: a quarter less peak memory for a quarter more of the network's time)."""
+holes that others left (measured: a tenth less peak memory for a tenth more of the network's time)."""
 HEAP_STEP_BYTES = 64 << 20
 """The heap grows in steps of this size."""
 DYNAMIC_LIMIT_BYTES = 32 << 20
