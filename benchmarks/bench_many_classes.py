@@ -2,8 +2,8 @@
 
 Both get the same image, plan, random weights and number of threads, without mirroring, and run in processes of their
 own. nnU-Net runs twice, as it is and with the allocator told to keep its memory (quicker, but larger); its better time
-and its better peak count. nnU-Net computes in float32 on a CPU, ours in what `auto` chooses there; with random weights neighbouring logits
-are nearly equal, so the share of equal voxels is a lower bound of what trained weights give.
+and its better peak count. It computes in float32 on a CPU, ours in what `auto` chooses there; with random weights
+neighbouring logits are nearly equal, so the share of equal voxels is a lower bound of what trained weights give.
 
 Needs DELINEATE_ORACLE_PYTHON (an interpreter with nnunetv2). Usage: ``python bench_many_classes.py [--small]``; small
 is a check that everything runs, in less than a minute. ``--ours`` leaves the peer out.
