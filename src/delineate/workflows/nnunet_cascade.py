@@ -153,7 +153,7 @@ def require_stage_labels(cases: PreparedStore | StagedStore, stage: FirstStage |
     """
     if stage is None or not isinstance(cases, StagedStore):
         return
-    faulty = [case_id for case_id in case_ids if not _fits(cases, case_id)]
+    faulty = sorted(case_id for case_id in case_ids if not _fits(cases, case_id))
     if faulty:
         named = ", ".join(faulty[:NAMED]) + (", ..." if len(faulty) > NAMED else "")
         commands = "\n".join(stage.command(fold) for fold in _folds_of(stage.place, faulty))
