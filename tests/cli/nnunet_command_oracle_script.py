@@ -80,8 +80,10 @@ def load_for_training(request):
     looks = {}
     for dataset in (train, validation):
         for case in dataset.identifiers:
-            data, labels, _, properties = dataset.load_case(case)
+            data, labels, stage, properties = dataset.load_case(case)
             looks[case] = {
+                "stage": None if stage is None else sorted({int(v) for v in stage[:].ravel()}),
+                "stage_fits": None if stage is None else stage.shape == data.shape[1:],
                 "data": float(abs(data[:]).mean()),
                 "labels": sorted({int(v) for v in labels[:].ravel()}),
                 "classes": sorted(map(str, properties["class_locations"])),
@@ -98,8 +100,6 @@ def load_for_training(request):
 
 def random_model(request):
     """Write an untrained model as nnU-Net's trainer would at its end; return its folder."""
-    import shutil
-
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args
 
@@ -107,12 +107,92 @@ def random_model(request):
         request["dataset"], request["configuration"], 0, "nnUNetTrainer", "nnUNetPlans", device=torch.device("cpu")
     )
     trainer.initialize()
+    return written(trainer)
+
+
+def validated_models(request):
+    """Write untrained folds as above and validate each, which writes label maps for the next stage; return the folder.
+
+    The last layer is made larger, so that the heads differ by more than half precision tells apart.
+    """
+    import torch
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    work_serially()
+    for fold in request["folds"]:
+        trainer = get_trainer_from_args(
+            request["dataset"], request["configuration"], fold, "nnUNetTrainer", "nnUNetPlans",
+            device=torch.device("cpu"),
+        )  # fmt: skip
+        torch.manual_seed(fold)  # noqa: TID251 -- nnU-Net draws its weights globally
+        trainer.initialize()
+        with torch.no_grad():
+            for layer in trainer.network.decoder.seg_layers:
+                layer.weight.mul_(20)
+        folder = written(trainer)
+        trainer.perform_actual_validation(False)
+    return folder
+
+
+def written(trainer):
+    import shutil
+
     base = Path(trainer.output_folder_base)
     Path(trainer.output_folder).mkdir(parents=True, exist_ok=True)
     trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
     shutil.copy(Path(trainer.preprocessed_dataset_folder_base) / "dataset.json", base / "dataset.json")
     (base / "plans.json").write_text(json.dumps(trainer.plans_manager.plans))
     return str(base)
+
+
+class SerialPool:
+    """In place of nnU-Net's spawned workers, each of which would import torch again."""
+
+    _pool = ()
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def starmap(self, function, arguments):
+        return [function(*each) for each in arguments]
+
+    def starmap_async(self, function, arguments):
+        return Done(self.starmap(function, arguments))
+
+
+class Done:
+    def __init__(self, values):
+        self.values = values
+
+    def get(self):
+        return self.values
+
+    def ready(self):
+        return True
+
+
+def work_serially():
+    import multiprocessing
+
+    multiprocessing.get_context = lambda kind: type("Serial", (), {"Pool": SerialPool})
+
+
+def find_best(request):
+    """Compare trained configurations; nnU-Net writes its answer to the results folder."""
+    from nnunetv2.evaluation.find_best_configuration import find_best_configuration
+
+    work_serially()
+    models = [
+        {"plans": "nnUNetPlans", "configuration": name, "trainer": request["trainer"]}
+        for name in request["configurations"]
+    ]
+    find_best_configuration(request["dataset"], models, num_processes=1, folds=tuple(request["folds"]))
 
 
 def plan_and_preprocess(request):
@@ -189,6 +269,8 @@ HANDLERS = {
     "evaluate": evaluate,
     "predict": predict,
     "random_model": random_model,
+    "validated_models": validated_models,
+    "find_best": find_best,
     "postprocess": postprocess,
 }
 

@@ -72,3 +72,27 @@ def short(iterations: int) -> Change:
         return replace(recipe, **few)
 
     return shortened
+
+
+def add_cascade(preprocessed: Path, *, name: str = NAME) -> None:
+    """Give a planned dataset a small 3d_lowres and a 3d_cascade_fullres after it, as nnU-Net's plans have them."""
+    path = preprocessed / name / "nnUNetPlans.json"
+    plans = json.loads(path.read_text())
+    full = plans["configurations"]["3d_fullres"]
+    plans["configurations"]["3d_lowres"] = {
+        "inherits_from": "3d_fullres",
+        "data_identifier": "nnUNetPlans_3d_lowres",
+        "spacing": [2 * mm for mm in full["spacing"]],
+        "median_image_size_in_voxels": [size / 2 for size in full["median_image_size_in_voxels"]],
+        "next_stage": "3d_cascade_fullres",
+    }
+    plans["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    path.write_text(json.dumps(plans))
+
+
+def write_two_folds(raw: Path, *, name: str = NAME, cases: int = 6) -> None:
+    """Divide the cases into two folds, so that few trainings cover all of them."""
+    ids = [f"case_{index:02d}" for index in range(cases)]
+    halves = ids[::2], ids[1::2]
+    splits = [{"train": halves[1 - fold], "val": halves[fold]} for fold in (0, 1)]
+    (raw / name / "splits_final.json").write_text(json.dumps(splits))

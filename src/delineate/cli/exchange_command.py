@@ -58,6 +58,10 @@ def _import(session: Session) -> int:
         configuration=options.configuration,
     )
     print(f"model   {options.out}\nfolds   {', '.join(package.weights)}\nidentity  {package.identity}")
+    stage = package.configuration.previous_stage
+    if stage is not None:
+        found = "predicts alone" if package.previous is not None else "not found; predict with --previous FOLDER"
+        print(f"first stage  {stage}: {found}")
     return 0
 
 

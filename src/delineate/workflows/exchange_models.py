@@ -1,11 +1,13 @@
 """Models in and out: whatever lies on the disk becomes a package, and a package becomes a model of nnU-Net.
 
 Read are packages (folder or zip), the folder of a run, trained-model folders of nnU-Net, its results folders, and the
-zips that it exports. Nothing that a foreign file carries is executed.
+zips that it exports. A cascade of nnU-Net is two folders side by side; its package holds both stages. Nothing that a
+foreign file carries is executed.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import tempfile
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from delineate import __version__
-from delineate.errors import ModelError, UsageError
+from delineate.errors import ModelError, UnsafeModelError, UsageError
 from delineate.formats.model_package import DOCUMENT, ModelPackage, read_package, write_package
 from delineate.formats.nnunet.dataset_json import dataset_json
 from delineate.formats.nnunet.json_node import read_document
@@ -27,10 +29,17 @@ from delineate.formats.nnunet.trained_model import (
     FINAL_CHECKPOINT,
     TrainedModel,
     find_trained_folder,
+    previous_stage_folder,
     read_trained_model,
     trained_folders,
 )
-from delineate.formats.nnunet.trained_model_writer import Epoch, WrittenFold, WrittenModel, write_trained_model
+from delineate.formats.nnunet.trained_model_writer import (
+    Epoch,
+    WrittenFold,
+    WrittenModel,
+    require_absent,
+    write_trained_model,
+)
 from delineate.networks import check_architecture, check_patch, check_weights, from_nnunet, to_nnunet
 from delineate.planning.plan import Configuration, NetworkKind, Plan
 from delineate.planning.recipe import Recipe
@@ -40,6 +49,8 @@ from delineate.workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 Form = Literal["nnunet", "nnunet-zip", "package", "package-zip"]
 """What a model can be written as."""
@@ -90,6 +101,9 @@ def read_model(
 ) -> ModelPackage:
     """Read a model of Delineate or of nnU-Net.
 
+    A cascade of nnU-Net is read with its first stage if that lies beside it, of the same trainer and plans and with the
+    same folds; otherwise the package has no ``previous``, and the label maps of that stage are needed to predict.
+
     Parameters
     ----------
     path
@@ -125,7 +139,54 @@ def read_model(
 
 def _read_nnunet(path: Path, folds: Sequence[str] | None, checkpoint: str, configuration: str | None) -> ModelPackage:
     folder = find_trained_folder(path, configuration=configuration)
-    return package_of_nnunet(read_trained_model(folder, folds=folds, checkpoint=checkpoint, translate=_translated))
+    trained = read_trained_model(folder, folds=folds, checkpoint=checkpoint, translate=_translated)
+    before = _read_previous_stage(trained)
+    package = package_of_nnunet(trained)
+    if before is None:
+        return package
+    return replace(package, previous=before, identity=f"{package.identity} after {before.identity}")
+
+
+def _read_previous_stage(trained: TrainedModel) -> ModelPackage | None:
+    """Return the first stage of a cascade that lies beside it; None, with a warning, if it lies there and does not fit.
+
+    Raises
+    ------
+    UnsafeModelError
+        If one of its checkpoints asks for code to be executed.
+    """
+    folder, folds = previous_stage_folder(trained), tuple(trained.folds)
+    if folder is None or not folder.is_dir():
+        return None
+    try:
+        stage = read_trained_model(folder, folds=folds, checkpoint=trained.checkpoint, translate=_translated)
+        _check_stages(stage, trained)
+    except UnsafeModelError:
+        raise
+    except ModelError as error:
+        logger.warning(
+            "The cascade %s is read without its first stage, so that it needs the label maps of that stage to predict: "
+            "%s",
+            trained.folder,
+            error,
+        )
+        return None
+    return package_of_nnunet(stage)
+
+
+def _check_stages(first: TrainedModel, second: TrainedModel) -> None:
+    expected = (second.configuration.previous_stage, second.declaration.channel_names, second.declaration.scheme)
+    found = (first.configuration.name, first.declaration.channel_names, first.declaration.scheme)
+    differing = [
+        what
+        for what, one, other in zip(("configuration", "channels", "labels"), found, expected, strict=True)
+        if one != other
+    ]
+    if differing:
+        raise ModelError(
+            f"{first.folder} is not the first stage of {second.folder.name}: {' and '.join(differing)} differ. Put the "
+            "folder there that the cascade was trained after."
+        )
 
 
 def _translated(
@@ -238,12 +299,15 @@ def export_model(
     if form == "nnunet":
         return export_for_nnunet(package, out, settings)
     with tempfile.TemporaryDirectory(prefix="delineate-export-") as results:
-        write_model_zip(out, [export_for_nnunet(package, Path(results), settings)])
+        export_for_nnunet(package, Path(results), settings)
+        write_model_zip(out, trained_folders(Path(results)))
     return out
 
 
 def export_for_nnunet(package: ModelPackage, results: Path, settings: ExportSettings | None = None) -> Path:
     """Write a package so that unmodified nnU-Net predicts with it, exports it and trains on.
+
+    The first stage of a cascade gets a folder of its own beside the second one, under the same trainer and plans.
 
     Parameters
     ----------
@@ -257,47 +321,69 @@ def export_for_nnunet(package: ModelPackage, results: Path, settings: ExportSett
     Returns
     -------
     Path
-        ``results/DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION``.
+        ``results/DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION``; of a cascade that of the second stage.
 
     Raises
     ------
     ModelError
         If nnU-Net does not have the network.
     UsageError
-        If that folder exists already.
+        If a folder to write exists already; nothing is written then.
     """
     settings = settings or ExportSettings()
-    _require_network_of_nnunet(package)
+    models = _written_models(package, settings)
+    require_absent(results, models)
+    return [write_trained_model(results, model) for model in models][-1]
+
+
+def _written_models(package: ModelPackage, settings: ExportSettings) -> tuple[WrittenModel, ...]:
+    """Return the stages of a package, first to last, under one name of the data set, one plan and one trainer."""
+    mirrored = package.mirror_axes or (package.previous is not None and package.previous.mirror_axes)
+    trainer = settings.trainer or (TRAINER if mirrored else TRAINER_WITHOUT_MIRRORING)
     plan, configuration = plan_as_trained(package)
-    name = numbered_name(plan.dataset_name, settings.dataset_id)
-    cases = int(package.facts.get("training_cases") or 0)
-    return write_trained_model(
-        results,
-        WrittenModel(
-            plans=plan_to_json(replace(plan, dataset_name=name)),
-            configuration=configuration,
-            dataset=dataset_json(
-                channel_names=package.channel_names,
-                scheme=package.scheme,
-                training_cases=cases,
-                file_ending=package.file_ending,
-                name=name,
-            ),
-            fingerprint=package.fingerprint or _fingerprint_of(plan),
-            trainer_name=settings.trainer or (TRAINER if package.mirror_axes else TRAINER_WITHOUT_MIRRORING),
-            mirror_axes=package.mirror_axes,
-            folds={fold: _written_fold(package, fold, settings.records.get(fold)) for fold in package.weights},
-            notes={"written_by": f"delineate {__version__}", "model": package.identity, "software": package.software},
-        ),
+    if package.previous is None:
+        return (_written_model(package, plan, configuration, replace(settings, trainer=trainer)),)
+    plan, stage = plan_as_trained(package.previous, within=plan)
+    return (
+        _written_model(package.previous, plan, stage, replace(settings, trainer=trainer, records={})),
+        _written_model(package, plan, configuration, replace(settings, trainer=trainer)),
     )
 
 
-def plan_as_trained(package: ModelPackage) -> tuple[Plan, str]:
+def _written_model(package: ModelPackage, plan: Plan, configuration: str, settings: ExportSettings) -> WrittenModel:
+    _require_network_of_nnunet(package)
+    name = numbered_name(plan.dataset_name, settings.dataset_id)
+    return WrittenModel(
+        plans=plan_to_json(replace(plan, dataset_name=name)),
+        configuration=configuration,
+        dataset=dataset_json(
+            channel_names=package.channel_names,
+            scheme=package.scheme,
+            training_cases=int(package.facts.get("training_cases") or 0),
+            file_ending=package.file_ending,
+            name=name,
+        ),
+        fingerprint=package.fingerprint or _fingerprint_of(plan),
+        trainer_name=settings.trainer or TRAINER,
+        mirror_axes=package.mirror_axes,
+        folds={fold: _written_fold(package, fold, settings.records.get(fold)) for fold in package.weights},
+        notes={"written_by": f"delineate {__version__}", "model": package.identity, "software": package.software},
+    )
+
+
+def plan_as_trained(package: ModelPackage, *, within: Plan | None = None) -> tuple[Plan, str]:
     """Return the plan with the configuration as it was trained, under the name by which nnU-Net knows it.
 
     A budget may have trained a smaller patch or network under a name of its own; nnU-Net builds what its plans say.
+
+    Parameters
+    ----------
+    package
+        The model.
+    within
+        The plan to put the configuration in; None: the model's own.
     """
-    plan, trained = package.plan, package.configuration
+    plan, trained = within or package.plan, package.configuration
     planned = {c.name: c for c in plan.configurations}
     name = trained.inherits_from if trained.name not in planned and trained.inherits_from in planned else trained.name
     stood = planned.get(name or "", trained)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,8 +125,11 @@ class Model:
 
     def without_mirroring(self) -> Model:
         """Return the same model without test-time mirroring: 2^axes times faster, usually a little less exact."""
-        stage = self.previous.without_mirroring() if isinstance(self.previous, Model) else self.previous
-        return replace(self, tiling=replace(self.tiling, mirror_axes=()), previous=stage)
+        return replace(
+            self,
+            tiling=replace(self.tiling, mirror_axes=()),
+            previous=self._stage_changed(Model.without_mirroring),
+        )
 
     def without_postprocessing(self) -> Model:
         """Return the same model whose label maps are left as the network made them."""
@@ -151,7 +154,7 @@ class Model:
 
         Meant for float32 precision; see :mod:`delineate.inference.half_sums`.
         """
-        return replace(self, rounding="nnunet")
+        return replace(self, rounding="nnunet", previous=self._stage_changed(Model.rounded_as_nnunet))
 
     def with_step(self, step: float) -> Model:
         """Return the same model with tiles at most this share of the patch apart; nnU-Net's step is 0.5.
@@ -161,7 +164,8 @@ class Model:
         UsageError
             If the step does not lie in (0, 1].
         """
-        return replace(self, tiling=replace(self.tiling, step=step))
+        stage = self._stage_changed(lambda model: model.with_step(step))
+        return replace(self, tiling=replace(self.tiling, step=step), previous=stage)
 
     def without_air(self, below_hu: float = AIR_HU) -> Model:
         """Return the same model (for CT) that leaves out tiles of nothing but air, see ``preprocessing.air``."""
@@ -187,6 +191,10 @@ class Model:
             tiling=replace(self.tiling, precision="float32"),
         )
 
+    def _stage_changed(self, change: Callable[[Model], Model]) -> Model | StoredStage | None:
+        """Return the stage before, changed if it is a model."""
+        return change(self.previous) if isinstance(self.previous, Model) else self.previous
+
 
 def load_model(
     path: Path | str,
@@ -204,7 +212,8 @@ def load_model(
     ----------
     path
         What training wrote (a folder with ``model.json``, or a zip of it), a trained-model folder of nnU-Net
-        (``DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION``), or a zip that nnU-Net exported.
+        (``DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION``; a cascade with its first stage if that lies beside it), or
+        a zip that nnU-Net exported.
     folds
         Which folds to average; None: all that the model has.
     device

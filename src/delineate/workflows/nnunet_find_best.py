@@ -13,12 +13,13 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from delineate.errors import UsageError
 from delineate.execution import Watched, write_text
+from delineate.formats.nnunet.plans_json import read_plan
 from delineate.formats.nnunet.workspace import RESULTS, NnunetDataset
 from delineate.metrics.postprocessing_choice import foreground_dice
 from delineate.workflows.choose_postprocessing import RECORD
@@ -33,6 +34,8 @@ from delineate.workflows.nnunet_crossvalidation import (
 
 INFORMATION = "inference_information.json"
 INSTRUCTIONS = "inference_instructions.txt"
+PREVIOUS_OUTPUT = "OUTPUT_FOLDER_PREV_STAGE"
+"""Stands in the instructions for the label maps of a cascade's first stage (nnU-Net's word)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,12 +144,12 @@ def _name(entry: Entry) -> str:
 def _instructions(
     comparison: Comparison, entries: Sequence[Entry], best: Entry, reasons: Sequence[str]
 ) -> tuple[str, ...]:
-    dataset, single = comparison.place.name, len(best.members) == 1
+    single = len(best.members) == 1
     folders = ["OUTPUT_FOLDER"] if single else [f"OUTPUT_FOLDER_MODEL_{i}" for i, _ in enumerate(best.members, 1)]
     predict = [
-        f"nnUNetv2_predict -d {dataset} -i INPUT_FOLDER -o {folder} -f {' '.join(comparison.folds)} -tr {m.trainer} "
-        f"-c {m.configuration} -p {m.plans_name}{'' if single else ' --save_probabilities'}"
-        for m, folder in zip(best.members, folders, strict=True)
+        line
+        for member, folder in zip(best.members, folders, strict=True)
+        for line in _predictions(comparison, member, folder, probabilities=not single)
     ]
     average = [] if single else [f"nnUNetv2_ensemble -i {' '.join(folders)} -o OUTPUT_FOLDER -np 8"]
     return (
@@ -161,6 +164,27 @@ def _instructions(
         "***Then post-process:***",
         f"nnUNetv2_apply_postprocessing -i OUTPUT_FOLDER -o OUTPUT_FOLDER_PP -pp_pkl_file {best.folder / PICKLE} -np 8",
         *reasons,
+    )
+
+
+def _predictions(
+    comparison: Comparison, member: TrainedConfiguration, out: str, *, probabilities: bool
+) -> tuple[str, ...]:
+    """Return the command that predicts with a configuration; before that of a cascade, that of its first stage."""
+    plan = read_plan(comparison.model(member) / DECLARATIONS[1])
+    stage = plan.configuration(member.configuration).previous_stage
+    command = _prediction(comparison, member, out)
+    options = " --save_probabilities" if probabilities else ""
+    if stage is None:
+        return (f"{command}{options}",)
+    first = _prediction(comparison, replace(member, configuration=stage), PREVIOUS_OUTPUT)
+    return (first, f"{command} -prev_stage_predictions {PREVIOUS_OUTPUT}{options}")
+
+
+def _prediction(comparison: Comparison, member: TrainedConfiguration, out: str) -> str:
+    return (
+        f"nnUNetv2_predict -d {comparison.place.name} -i INPUT_FOLDER -o {out} -f {' '.join(comparison.folds)} "
+        f"-tr {member.trainer} -c {member.configuration} -p {member.plans_name}"
     )
 
 

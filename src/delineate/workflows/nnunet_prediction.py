@@ -33,7 +33,7 @@ class PredictionOrder:
     folds: tuple[str, ...]
     checkpoint: str = "checkpoint_final.pth"
     previous: Path | None = None
-    """Cascades only: folder of the label maps of the previous stage."""
+    """Cascades only: folder of the label maps of the previous stage; None: that stage is predicted too."""
     step: float = 0.5
     """Step between tiles as a share of the patch."""
     mirroring: bool = True
@@ -87,7 +87,7 @@ def open_model(order: PredictionOrder) -> Model:
     ResourceError
         If the device does not exist.
     UsageError
-        If the model is a cascade and there is no folder of its previous stage, or the other way round.
+        If the model is a cascade without its first stage and there is no folder of label maps, or the other way round.
     """
     model = load_model(
         order.model,
@@ -97,11 +97,12 @@ def open_model(order: PredictionOrder) -> Model:
         precision="float32" if order.device == CPU else "auto",
         checkpoint=order.checkpoint,
     )
-    if model.package.configuration.previous_stage is not None and order.previous is None:
+    stage = model.package.configuration.previous_stage
+    if stage is not None and order.previous is None and model.previous is None:
         raise UsageError(
-            f"A model of {model.package.configuration.name} needs the label maps that "
-            f"{model.package.configuration.previous_stage} made of the same images. Predict them first and name their "
-            "folder with -prev_stage_predictions."
+            f"A model of {model.package.configuration.name} needs the label maps that {stage} made of the same images. "
+            "Predict them first and name their folder with -prev_stage_predictions; or put the trained model of "
+            f"{stage}, of the same trainer, plans and folds, beside it."
         )
     return (model if order.previous is None else model.with_previous_from(order.previous)).with_step(order.step)
 

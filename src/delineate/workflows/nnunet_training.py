@@ -2,7 +2,7 @@
 
 train       training.fit on the prepared cases; its own state lies in fold_X/delineate
 export      fold_X/checkpoint_final.pth and the files beside the folds
-validate    fold_X/validation/{id}.nii.gz and summary.json
+validate    fold_X/validation/{id}.nii.gz and summary.json; of a cascade's first stage also what the second one sees
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from delineate import __version__
-from delineate.errors import ModelError, PlanError
+from delineate.errors import ModelError, UsageError
 from delineate.execution import Watched
 from delineate.formats.datasets import Dataset
 from delineate.formats.model_package import ModelPackage
@@ -39,7 +39,9 @@ from delineate.workflows.compare_folders import compare_folders, declared_compar
 from delineate.workflows.exchange_models import ExportSettings, TrainingRecord, export_for_nnunet
 from delineate.workflows.fine_tune import first_weights, read_starting_point
 from delineate.workflows.model import Model, assemble, load_model
+from delineate.workflows.nnunet_cascade import FirstStage, first_stage_of, next_stage_of, require_stage_labels, staged
 from delineate.workflows.nnunet_workspace import open_prepared, split_of
+from delineate.workflows.previous_stage import StagedStore
 from delineate.workflows.score_cases import predict_prepared
 
 _log = logging.getLogger(__name__)
@@ -87,10 +89,16 @@ class Bench:
     plan: Plan
     configuration: Configuration
     dataset: Dataset
-    store: PreparedStore
+    cases: PreparedStore | StagedStore
+    """A cascade's with what its first stage said of them."""
     split: Split
     recipe: Recipe
     machine: Machine
+
+    @property
+    def first_stage(self) -> FirstStage | None:
+        """Of a cascade; None for other configurations."""
+        return first_stage_of(self.order.place, self.order.trainer, self.order.plans_name, self.configuration)
 
 
 def train_fold(order: TrainingOrder, **watched: Unpack[Watched]) -> Summary:
@@ -102,6 +110,7 @@ def train_fold(order: TrainingOrder, **watched: Unpack[Watched]) -> Summary:
         Whatever preparing, training or validating raises; an interrupted training can be continued.
     """
     bench = open_bench(order)
+    require_stage_labels(bench.cases, bench.first_stage, (*bench.split.train, *bench.split.validation))
     with _state_folder(order) as folder:
         trained = learn(bench, folder, **watched)
     package = package_of(bench, trained)
@@ -117,10 +126,13 @@ def validate_fold(order: TrainingOrder, **watched: Unpack[Watched]) -> Summary:
     ------
     ModelError
         If the fold has no model.
+    UsageError
+        If validation cases of a cascade lack the label map of their first stage.
     SomeCasesFailed
         If cases cannot be scored.
     """
     bench = open_bench(order)
+    require_stage_labels(bench.cases, bench.first_stage, bench.split.validation)
     model = load_model(order.model, folds=(order.fold,), device=order.device, precision=bench.recipe.precision)
     return validate(bench, model, **watched)
 
@@ -131,18 +143,19 @@ def open_bench(order: TrainingOrder) -> Bench:
     Raises
     ------
     UsageError
-        If the trainer is unknown, or no case is prepared.
+        If the trainer is unknown, no case is prepared, or a cascade is to start from another model.
     PlanError
-        If plan or configuration do not exist, or the configuration needs a previous stage.
+        If plan or configuration do not exist.
     ResourceError
         If the device does not exist.
     """
     plan = read_plan(order.place.plan(order.plans_name))
     configuration = plan.configuration(order.configuration)
-    if configuration.previous_stage is not None:
-        raise PlanError(
-            f"{configuration.name} is trained on the predictions of {configuration.previous_stage}, which this command "
-            "cannot do. Train it with nnU-Net on the same folders."
+    stage = first_stage_of(order.place, order.trainer, order.plans_name, configuration)
+    if stage is not None and order.start is not None:
+        raise UsageError(
+            f"{configuration.name}, the second stage of a cascade, cannot start from another model, because its input "
+            "channels are its own. Train it without -pretrained_weights."
         )
     machine = find_machine(order.device)
     recipe = recipe_of_trainer(order.trainer, standard_recipe(configuration, machine))
@@ -152,7 +165,7 @@ def open_bench(order: TrainingOrder) -> Bench:
         plan=plan,
         configuration=configuration,
         dataset=dataset,
-        store=store,
+        cases=staged(store, stage, configuration),
         split=split_of(order.place, order.fold, store.case_ids()),
         recipe=recipe,
         machine=machine,
@@ -170,7 +183,7 @@ def learn(bench: Bench, folder: Path, **watched: Unpack[Watched]) -> TrainedFold
     split, recipe, fold = bench.split, bench.recipe, bench.order.fold
     network = build_network(
         bench.configuration.architecture,
-        in_channels=len(bench.dataset.channel_names),
+        in_channels=bench.configuration.input_channels(bench.dataset.scheme),
         heads=bench.dataset.scheme.head_count,
         seed=recipe.seed,
     )
@@ -183,7 +196,7 @@ def learn(bench: Bench, folder: Path, **watched: Unpack[Watched]) -> TrainedFold
     seed = recipe.seed + (int(fold) if fold.isdigit() else 0)
     return fit(
         network,
-        TrainingCases(training=split.train, validation=split.validation, open=bench.store.open),
+        TrainingCases(training=split.train, validation=split.validation, open=bench.cases.open),
         Assignment(configuration=bench.configuration, recipe=replace(recipe, seed=seed), scheme=bench.dataset.scheme),
         folder,
         runtime=Runtime(device=bench.machine.device, prefetch=1 if bench.machine.is_gpu else 0),
@@ -224,6 +237,8 @@ def _facts(bench: Bench, trained: TrainedFold) -> dict[str, Any]:
 def validate(bench: Bench, model: Model, **watched: Unpack[Watched]) -> Summary:
     """Predict the validation cases of the fold from the prepared cases and score them against the copied masks.
 
+    If another stage follows, the cases are also written for it.
+
     Raises
     ------
     SomeCasesFailed
@@ -234,8 +249,17 @@ def validate(bench: Bench, model: Model, **watched: Unpack[Watched]) -> Summary:
     folder, order = bench.order.fold_folder / "validation", bench.order
     if folder.exists():  # of an earlier training
         shutil.rmtree(folder)
-    cases = bench.split.validation
-    predict_prepared(model, bench.store, bench.dataset, cases, folder, probabilities=order.probabilities, **watched)
+    following = next_stage_of(order.model, order.place, bench.plan, bench.configuration)
+    predict_prepared(
+        model,
+        bench.cases,
+        bench.dataset,
+        bench.split.validation,
+        folder,
+        probabilities=order.probabilities,
+        use_logits=None if following is None else following.write,
+        **watched,
+    )
     references = order.place.references
     comparison = declared_comparison(references, folder, order.place.declaration, some=True)
     return compare_folders(comparison, **watched)

@@ -118,7 +118,9 @@ def previous_labels(
         return previous
     if model.previous is None:
         raise UsageError(
-            f"The model of {name} comes without its stage before, {stage}; give that stage's label map with the image."
+            f"The model of {name} comes without its stage before, {stage}; give that stage's label map with the image "
+            f"(`--previous FOLDER`). A folder of nnU-Net predicts alone if TRAINER__PLANS__{stage} with the same "
+            "trainer, plans and folds lies beside it."
         )
     if isinstance(model.previous, StoredStage):
         return model.previous.labels_of(image, case_id)

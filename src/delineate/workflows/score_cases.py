@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delineate.case import Case, LabelMap, LabelScheme
 from delineate.errors import DelineateError, GeometryError
-from delineate.execution import Cancellation, Progress, Silent, write_text
+from delineate.execution import Cancellation, Progress, Silent, Watched, write_text
 from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.images import label_ending, read_labels, write_labels
 from delineate.formats.nnunet.case_properties import write_probabilities
@@ -40,6 +40,10 @@ class Scored:
     failed: tuple[FailedCase, ...]
 
 
+UseLogits = Callable[[StoredCase, NDArray[Any]], None]
+"""Takes a case and its logits (head, z, y, x) on the prepared grid."""
+
+
 class CaseSource(Protocol):
     """Opens prepared cases."""
 
@@ -55,19 +59,36 @@ def predict_prepared(
     folder: Path,
     *,
     probabilities: bool = False,
-    progress: Progress | None = None,
-    cancellation: Cancellation | None = None,
+    use_logits: UseLogits | None = None,
+    **watched: Unpack[Watched],
 ) -> None:
     """Predict prepared cases into ``folder``; cases that stand there already are kept.
 
-    With ``probabilities`` also ``{case_id}.npz`` and ``{case_id}.pkl`` are written, as nnU-Net's ensembling reads them.
+    Parameters
+    ----------
+    model
+        The trained model.
+    store
+        The prepared cases.
+    dataset
+        Where they are from.
+    case_ids
+        Which ones.
+    folder
+        Gets ``{case_id}`` with the ending of label maps.
+    probabilities
+        Also write ``{case_id}.npz`` and ``{case_id}.pkl``, as nnU-Net's ensembling reads them.
+    use_logits
+        Gets the logits of every case that is predicted, before its label map is written.
+    watched
+        Where to tell how far it is, and who may stop it.
 
     Raises
     ------
     Interrupted
         If a stop was requested; finished cases stay.
     """
-    progress, cancellation = progress or Silent(), cancellation or Cancellation()
+    progress, cancellation = watched["progress"], watched["cancellation"]
     missing = [i for i in case_ids if not prediction_path(folder, i, dataset).exists()]
     if not missing:
         return
@@ -76,11 +97,14 @@ def predict_prepared(
         cancellation.check()
         stored = store.open(case_id)
         slabs = stream_logits(model.ensemble, network_input(stored, dataset), model.tiling, cancellation=cancellation)
-        if probabilities:
+        if probabilities or use_logits is not None:
             logits = gather_logits(slabs, stored.trace.prepared_shape)
             labels = restore_labels(logits, stored.trace, dataset.scheme)
-            detail = restore_probabilities(logits, stored.trace, dataset.scheme)
-            write_probabilities(folder / case_id, detail, stored.trace.grid)
+            if probabilities:
+                detail = restore_probabilities(logits, stored.trace, dataset.scheme)
+                write_probabilities(folder / case_id, detail, stored.trace.grid)
+            if use_logits is not None:
+                use_logits(stored, logits)
         else:
             labels = restore_stream(slabs, stored.trace, dataset.scheme)
         write_labels(prediction_path(folder, case_id, dataset), labels)

@@ -154,6 +154,17 @@ def find_trained_folder(path: Path, *, configuration: str | None = None) -> Path
     )
 
 
+def previous_stage_folder(trained: TrainedModel) -> Path | None:
+    """Return where the stage before a cascade lies if it was trained in the same results folder; None if nowhere.
+
+    nnU-Net looks for it under the same trainer and plans (2.8.1, ``nnUNetTrainer.__init__``).
+    """
+    stage, parts = trained.configuration.previous_stage, trained.folder.absolute().name.split(SEPARATOR)
+    if stage is None or len(parts) != 3:
+        return None
+    return trained.folder.absolute().with_name(SEPARATOR.join((*parts[:2], stage)))
+
+
 def read_trained_model(
     folder: Path, *, folds: Sequence[str] | None = None, checkpoint: str = FINAL_CHECKPOINT, translate: Translate
 ) -> TrainedModel:

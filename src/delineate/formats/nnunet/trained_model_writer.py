@@ -90,6 +90,25 @@ class WrittenModel:
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Goes to ``debug.json``, which nobody reads but people."""
 
+    @property
+    def place(self) -> Path:
+        """The folder of the model, relative to the results folder."""
+        name = SEPARATOR.join((self.trainer_name, self.plans["plans_name"], self.configuration))
+        return Path(str(self.plans["dataset_name"])) / name
+
+
+def require_absent(results: Path, models: Sequence[WrittenModel]) -> None:
+    """Refuse models whose folders are there already.
+
+    Raises
+    ------
+    UsageError
+        If there are any; names all of them.
+    """
+    standing = [str(results / model.place) for model in models if (results / model.place).exists()]
+    if standing:
+        raise UsageError(f"{', '.join(standing)} exists already. Remove it, or choose another folder.")
+
 
 def write_trained_model(results: Path, model: WrittenModel) -> Path:
     """Write a trained model below a results folder; whole or not at all.
@@ -113,10 +132,8 @@ def write_trained_model(results: Path, model: WrittenModel) -> Path:
     ResourceError
         If the folder cannot be written or the disk is full.
     """
-    name = SEPARATOR.join((model.trainer_name, model.plans["plans_name"], model.configuration))
-    target = results / str(model.plans["dataset_name"]) / name
-    if target.exists():
-        raise UsageError(f"{target} exists already. Remove it, or choose another folder.")
+    require_absent(results, [model])
+    target = results / model.place
     with atomic_path(target) as temporary:
         temporary.mkdir()
         _write_json(temporary / PLANS_FILE, model.plans)
