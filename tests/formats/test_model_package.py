@@ -206,7 +206,7 @@ def test_nothing_there(tmp_path):
 
 
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(ModelError, match=r"expected model\.json .* found neither"):
+    with pytest.raises(ModelError, match=r"expected model\.json, .* found neither"):
         read_package(tmp_path)
 
 
@@ -350,7 +350,7 @@ def test_a_zip_that_inflates_without_end(tmp_path):
 
 
 def test_a_zip_without_a_model(tmp_path):
-    with pytest.raises(ModelError, match=r"expected model\.json .* found neither"):
+    with pytest.raises(ModelError, match=r"expected model\.json, .* found neither"):
         read_package(zip_with(tmp_path / "model.zip", [("readme.txt", b"hello")]))
 
 
