@@ -72,7 +72,7 @@ def test_a_stage_that_is_missing_exchanged_or_damaged_is_refused(tmp_path):
     with pytest.raises(ModelError, match="trained with"):
         read_package(tmp_path / "model")
     (stage / DOCUMENT).unlink()
-    with pytest.raises(ModelError, match="incomplete"):
+    with pytest.raises(ModelError, match="no trained model in"):
         read_package(tmp_path / "model")
     stage.rename(tmp_path / "elsewhere")
     with pytest.raises(ModelError, match="previous"):

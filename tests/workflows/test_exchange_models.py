@@ -187,7 +187,7 @@ class TestReading:
     def test_what_is_no_model_at_all(self, tmp_path) -> None:
         with pytest.raises(ModelError, match="There is no model"):
             read_model(tmp_path / "nowhere")
-        with pytest.raises(ModelError, match="incomplete"):
+        with pytest.raises(ModelError, match="no trained model in"):
             read_model(tmp_path)
 
 

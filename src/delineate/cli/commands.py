@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delineate.cli.scale_commands import predict_on_cluster, train_elsewhere
+from delineate.cli.scale_commands import manner_of, predict_on_cluster, train_elsewhere
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
 from delineate.errors import DatasetError, UsageError
 from delineate.execution import Cancellation, Progress, Watched
@@ -260,12 +260,8 @@ def _predict(session: Session) -> int:
         precision=options.precision,
         checkpoint=options.checkpoint,
         configuration=options.configuration,
-    ).with_step(options.step)
-    model = model.on_openvino() if options.backend == "openvino" else model
-    model = model.without_air() if options.skip_air else model
-    model = model.rounded_as_nnunet() if options.nnunet_rounding else model
-    model = model.without_postprocessing() if options.no_postprocessing else model
-    model = model.with_previous_from(options.previous) if options.previous is not None else model
+    )
+    model = manner_of(options).of(model)
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,

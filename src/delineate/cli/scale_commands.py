@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING, Any
 
 from delineate.cli.scale_options import cluster_of, place_of_this_process, words_without_devices
@@ -11,6 +12,7 @@ from delineate.execution.quantities import spoken_seconds
 
 if TYPE_CHECKING:
     from delineate.cli.commands import Session
+    from delineate.workflows.model import Manner
     from delineate.workflows.train_on_devices import Place
 
 
@@ -86,6 +88,20 @@ def _tell(folds: dict[str, Any], session: Session) -> None:
     print(f"model   {session.options.run_folder / 'model'}")
 
 
+def manner_of(options: argparse.Namespace) -> Manner:
+    """Return how `predict` shall use the model, here or on a cluster."""
+    from delineate.workflows.model import Manner
+
+    return Manner(
+        step=options.step,
+        openvino=options.backend == "openvino",
+        skip_air=options.skip_air,
+        nnunet_rounding=options.nnunet_rounding,
+        postprocessing=not options.no_postprocessing,
+        previous=None if options.previous is None else options.previous.resolve(),
+    )
+
+
 def predict_on_cluster(session: Session) -> int:
     """Segment images on the workers of a cluster and return the exit code."""
     from delineate.workflows.segment_on_cluster import ModelSource, segment_folder_on_cluster
@@ -97,6 +113,9 @@ def predict_on_cluster(session: Session) -> int:
         device=options.device,
         mirroring=not options.no_mirroring,
         precision=options.precision,
+        checkpoint=options.checkpoint,
+        configuration=options.configuration,
+        manner=manner_of(options),
     )
     with cluster_of(options) as cluster:
         if cluster is None:

@@ -1,6 +1,6 @@
 """Running work: mapping a function over items, progress, cancellation, atomic files. Knows nothing of images."""
 
-from delineate.execution.atomic import atomic_path, remove_leftovers, write_bytes, write_text
+from delineate.execution.atomic import atomic_path, remove_leftovers, require_writable, write_bytes, write_text
 from delineate.execution.cluster import Cluster, open_cluster
 from delineate.execution.mapping import Backend, map_items
 from delineate.execution.outcome import Outcome
@@ -18,6 +18,7 @@ __all__ = [
     "map_items",
     "open_cluster",
     "remove_leftovers",
+    "require_writable",
     "write_bytes",
     "write_text",
 ]

@@ -36,6 +36,24 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+def require_writable(folder: Path) -> None:
+    """Make a folder and write into it for a moment, so that long work does not end at a folder that takes nothing.
+
+    Raises
+    ------
+    ResourceError
+        If the folder cannot be made or written.
+    """
+    probe = folder / f".partial-{secrets.token_hex(8)}-probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as error:
+        raise _explained(error, folder) from error
+    finally:
+        _remove(probe)
+
+
 def remove_leftovers(folder: Path, name: str = "*") -> None:
     """Remove what processes that were killed in :func:`atomic_path` left of writing ``name`` (a glob) in ``folder``.
 

@@ -374,9 +374,11 @@ class _Zip:
 
 
 def _missing(path: Path, name: str, found: Sequence[str]) -> ModelError:
-    if name == DOCUMENT and "plans.json" in found:
+    if name == DOCUMENT:
+        plans = "there are plans, but nothing was trained with them yet" if "plans.json" in found else "found neither"
         return ModelError(
-            f"{path} has no {DOCUMENT}: it is a folder of nnU-Net, not a model package. Convert it first."
+            f"There is no trained model in {path}: expected {DOCUMENT}, or plans.json and fold_0 to fold_4 of nnU-Net; "
+            f"{plans}. Train it, copy it again if it was cut short, or give another folder or zip."
         )
     return ModelError(f"The model {path} is incomplete: {name} is missing. Copy or export the model again.")
 
@@ -387,7 +389,9 @@ def _opened(path: Path) -> Iterator[_Source]:
         yield _Folder(path)
         return
     if not path.is_file():
-        raise ModelError(f"There is no model at {path}. Give the folder that holds {DOCUMENT}, or a zip of it.")
+        raise ModelError(
+            f"There is no model at {path}. Give the folder or the zip of a model or of a run, or nnU-Net's."
+        )
     try:
         with zipfile.ZipFile(io.BytesIO() if path.stat().st_size == 0 else path) as archive:
             check_entries(path, archive.infolist())
@@ -434,7 +438,7 @@ def _values(node: Node) -> dict[str, Any]:
         "mirror_axes": node.child("mirror_axes").integers(),
         "channel_names": tuple(channels.child(str(i)).text() for i in range(len(channels.keys()))),
         "scheme": scheme_from_json(dataset.value, source=DOCUMENT),
-        "file_ending": dataset.child("file_ending").text(),
+        "file_ending": dataset.child("file_ending").file_name(),
         "plan": plan_from_json(_object(node, "plan"), source=DOCUMENT),
         "configuration": configuration_from_json(name, configuration.value, source=DOCUMENT),
         "recipe": recipe_from_json(_object(node, "recipe"), source=DOCUMENT),

@@ -328,7 +328,9 @@ def straightened(head: bytes, header: NiftiHeader, path: Path) -> bytes:
     rows = np.array(struct.unpack_from(header.order + "12f", head, 280), dtype=np.float64).reshape(3, 4)
     spacing = np.linalg.norm(rows[:, :3], axis=0)
     size = (*header.dim, 1, 1, 1)[:3]
-    axes = nearest_orthonormal((rows[:, :3] / spacing).T, spacing, size, path)
+    with np.errstate(invalid="ignore"):  # an axis without a length has no direction, which is told below
+        directions = (rows[:, :3] / spacing).T
+    axes = nearest_orthonormal(directions, spacing, size, path)
     rows[:, :3] = axes.T * spacing
     fixed = bytearray(head)
     struct.pack_into(header.order + "3f", fixed, 80, *spacing)

@@ -77,7 +77,9 @@ def prepare(
     """
     _check(image, labels, configuration, case_id)
     axes = plan.transpose_forward
-    array = lift(image.array, image.grid).astype(np.float32, copy=False).transpose(0, *(axis + 1 for axis in axes))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which normalising refuses
+        single = lift(image.array, image.grid).astype(np.float32, copy=False)
+    array = single.transpose(0, *(axis + 1 for axis in axes))
     drawn = None if labels is None else lift(labels.array, labels.grid).transpose(axes)
     cropped, kept, box = crop_to_body(array, drawn)
     trace = trace_of(image.grid, configuration, axes, array.shape[1:], box)

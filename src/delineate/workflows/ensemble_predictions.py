@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from delineate import __version__
 from delineate.case import Image, LabelMap, LabelScheme, Provenance, Result
 from delineate.errors import DelineateError, InputError, Interrupted, ModelError, SomeCasesFailed, UsageError
-from delineate.execution import Cancellation, Progress, Silent, write_text
+from delineate.execution import Cancellation, Progress, Silent, require_writable, write_text
 from delineate.formats.datasets import CaseFiles
 from delineate.formats.images import label_ending, read_image, read_labels, write_labels
 from delineate.formats.nnunet.dataset_json import scheme_from_json
@@ -24,10 +24,11 @@ from delineate.inference import predict_logits
 from delineate.inference.probability_ensemble import decide_by_heads, ensemble_labels, mean_probabilities
 from delineate.masks import PostprocessingStep
 from delineate.preprocessing.reader_orientation import TURNING_READERS
+from delineate.training.allocator import shortage_explained
 from delineate.workflows.model import Model
 from delineate.workflows.postprocess import postprocessed
 from delineate.workflows.prepare_for_model import prepare_for_model
-from delineate.workflows.segment_folder import DATASET_RECORD
+from delineate.workflows.segment_folder import DATASET_RECORD, SHORTAGE_ADVICE, require_output_folder
 
 Steps = Sequence[PostprocessingStep]
 
@@ -85,12 +86,17 @@ def segment_files_with_ensemble(
 
     Raises
     ------
+    UsageError
+        If the models do not have the same labels, or ``out`` is a folder in which the images lie.
+    ResourceError
+        If ``out`` cannot be written.
     SomeCasesFailed
         If cases could not be segmented; names each with its reason, the others are written.
     Interrupted
         If a stop was requested; finished cases stay.
     """
     common_scheme(models)
+    require_output_folder(out, cases)
     ending = label_ending(models[0].package.file_ending)
     stop = cancellation or Cancellation()
 
@@ -147,6 +153,10 @@ def ensemble_folders(
     ------
     InputError
         If the folders do not hold the same cases; names those that are missing.
+    UsageError
+        If ``out`` is one of the folders.
+    ResourceError
+        If ``out`` cannot be written.
     PlanError
         If ``dataset.json`` is missing or wrong.
     SomeCasesFailed
@@ -155,9 +165,12 @@ def ensemble_folders(
         If a stop was requested; finished cases stay.
     """
     case_ids = _common_cases(folders)
+    if any(out.resolve() == folder.resolve() for folder in folders):
+        raise UsageError(f"{out} is one of the folders that are averaged. Choose another output folder.")
+    require_writable(out)
     document = read_document(folders[0] / DATASET_RECORD)
     scheme = scheme_from_json(document.value, source=document.source)
-    ending = label_ending(document.child("file_ending").text())
+    ending = label_ending(document.child("file_ending").file_name())
     write_text(out / DATASET_RECORD, json.dumps(document.value, indent=2))
 
     def average(case_id: str) -> LabelMap:
@@ -214,7 +227,8 @@ def _write_each(
         cancellation.check()
         if overwrite or not target.exists():
             try:
-                write_labels(target, make(case_id))
+                with shortage_explained(SHORTAGE_ADVICE):
+                    write_labels(target, make(case_id))
             except Interrupted:
                 raise
             except DelineateError as error:

@@ -196,6 +196,37 @@ class Model:
         return change(self.previous) if isinstance(self.previous, Model) else self.previous
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manner:
+    """How a model is used; plain data, so that a worker elsewhere can use it in the same way."""
+
+    step: float = 0.5
+    """Distance of tiles as a share of the patch."""
+    openvino: bool = False
+    skip_air: bool = False
+    nnunet_rounding: bool = False
+    postprocessing: bool = True
+    previous: Path | None = None
+    """Cascades: folder of the first stage's label maps; None: they are predicted."""
+
+    def of(self, model: Model) -> Model:
+        """Return the model that predicts in this manner.
+
+        Raises
+        ------
+        UsageError
+            If the step does not lie in (0, 1], or label maps of a first stage are given to a model that takes none.
+        ResourceError
+            If openvino is wanted and not installed, or the model runs on another device.
+        """
+        model = model.with_step(self.step)
+        model = model.on_openvino() if self.openvino else model
+        model = model.without_air() if self.skip_air else model
+        model = model.rounded_as_nnunet() if self.nnunet_rounding else model
+        model = model if self.postprocessing else model.without_postprocessing()
+        return model if self.previous is None else model.with_previous_from(self.previous)
+
+
 def load_model(
     path: Path | str,
     *,

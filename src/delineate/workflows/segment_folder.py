@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from delineate.case import Image
-from delineate.errors import DelineateError, InputError, Interrupted, SomeCasesFailed
-from delineate.execution import Cancellation, Progress, Silent, write_text
+from delineate.errors import DelineateError, InputError, Interrupted, SomeCasesFailed, UsageError
+from delineate.execution import Cancellation, Progress, Silent, require_writable, write_text
 from delineate.formats.datasets import CaseFiles
 from delineate.formats.datasets.dataset import visible_images
 from delineate.formats.images import label_ending, read_image, write_labels
 from delineate.formats.magic import image_ending
 from delineate.formats.nnunet.case_properties import write_probabilities
 from delineate.formats.nnunet.dataset_json import dataset_json
+from delineate.training.allocator import shortage_explained
 from delineate.workflows.model import Model
 from delineate.workflows.segment_case import segment_case
 
 DATASET_RECORD = "dataset.json"
 """Says what the probabilities in a folder mean, as nnU-Net's predictor leaves it."""
+SHORTAGE_ADVICE = (
+    "Check that the image's spacing and the model's fit each other, close other programs, or crop the image."
+)
 CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
 """nnU-Net's file names end in the number of the channel."""
 
@@ -32,17 +36,26 @@ def find_images(source: Path, channels: int) -> tuple[CaseFiles, ...]:
     Raises
     ------
     InputError
-        If there is no image, or channels are missing; names all such cases.
+        If there is no image, channels are missing, or several files are the same channel of a case; names all of them.
     """
     files = [source] if source.is_file() else visible_images(source)
     if not files:
         raise InputError(f"{source}: expected an image or a folder with images; found none.")
     found: dict[str, dict[int, Path]] = {}
+    twice = []
     for file in files:
         stem = file.name.removesuffix(image_ending(file) or "")
         match = CHANNEL_SUFFIX.search(stem)
         case_id = stem[: match.start()] if match else stem
-        found.setdefault(case_id, {})[int(match[1]) if match else 0] = file
+        parts, channel = found.setdefault(case_id, {}), int(match[1]) if match else 0
+        if channel in parts:
+            twice.append(f"{parts[channel].name} and {file.name}")
+        parts[channel] = file
+    if twice:
+        raise InputError(
+            f"{source}: every image needs a name of its own; the same one have {'; '.join(twice[:5])}. Remove or "
+            "rename all but one."
+        )
     incomplete = [
         i for i, parts in found.items() if channels > 1 and len(parts) > 1 and set(parts) != set(range(channels))
     ]
@@ -95,11 +108,16 @@ def segment_files(
 
     Raises
     ------
+    UsageError
+        If ``out`` is a folder in which the images lie.
+    ResourceError
+        If ``out`` cannot be written.
     SomeCasesFailed
         If cases could not be segmented; names each with its reason, the others are written.
     Interrupted
         If a stop was requested; finished cases stay.
     """
+    require_output_folder(out, cases)
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
     ending = label_ending(model.package.file_ending)
     targets = [out / f"{case.case_id}{ending}" for case in cases]
@@ -109,8 +127,9 @@ def segment_files(
         cancellation.check()
         if overwrite or not target.exists():
             try:
-                image = load(case) if load is not None else read_image(case.images)
-                _segment(model, image, case.case_id, target, probabilities=probabilities, cancellation=cancellation)
+                with shortage_explained(SHORTAGE_ADVICE):
+                    image = load(case) if load is not None else read_image(case.images)
+                    _segment(model, image, case.case_id, target, probabilities=probabilities, cancellation=cancellation)
             except Interrupted:
                 raise
             except DelineateError as error:
@@ -122,6 +141,23 @@ def segment_files(
     if failures:
         raise SomeCasesFailed(f"{len(failures)} of {len(cases)} cases could not be segmented.", failures)
     return tuple(targets)
+
+
+def require_output_folder(out: Path, cases: Sequence[CaseFiles]) -> None:
+    """Make the folder of the label maps, or say why it cannot be that, before hours are spent on predictions.
+
+    Raises
+    ------
+    UsageError
+        If images lie in it: label maps of the same names would replace them or be taken for images the next time.
+    ResourceError
+        If it cannot be written.
+    """
+    if any(out.resolve() == image.resolve().parent for case in cases for image in case.images):
+        raise UsageError(
+            f"{out} holds the images; label maps need a folder of their own. Choose another output folder."
+        )
+    require_writable(out)
 
 
 def dataset_json_of(model: Model) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 from delineate.errors import ModelError, SomeCasesFailed
 from delineate.execution import Cancellation, Cluster, Progress, map_items, remove_leftovers
 from delineate.formats.datasets import CaseFiles
+from delineate.formats.nnunet.trained_model import FINAL_CHECKPOINT
 from delineate.training.machine import AUTO
-from delineate.workflows.model import Model, load_model
-from delineate.workflows.segment_folder import find_images, segment_files
+from delineate.workflows.model import Manner, Model, load_model
+from delineate.workflows.segment_folder import find_images, require_output_folder, segment_files
 
 MODELS_IN_MEMORY = 1
 """Models that a worker keeps; one prediction uses one."""
@@ -26,6 +27,9 @@ class ModelSource:
     device: str = AUTO
     mirroring: bool = True
     precision: str = AUTO
+    checkpoint: str = FINAL_CHECKPOINT
+    configuration: str | None = None
+    manner: Manner = field(default_factory=Manner)
 
     def load(self) -> Model:
         """Read the model.
@@ -34,10 +38,19 @@ class ModelSource:
         ------
         ModelError
             If it is missing or damaged.
+        UsageError, ResourceError
+            If it cannot be used in this manner.
         """
-        return load_model(
-            self.path, folds=self.folds, device=self.device, mirroring=self.mirroring, precision=self.precision
+        model = load_model(
+            self.path,
+            folds=self.folds,
+            device=self.device,
+            mirroring=self.mirroring,
+            precision=self.precision,
+            checkpoint=self.checkpoint,
+            configuration=self.configuration,
         )
+        return self.manner.of(model)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +104,10 @@ def segment_folder_on_cluster(
         If the model is missing or damaged.
     InputError
         If there is no image, or channels are missing.
+    UsageError
+        If ``out`` is a folder in which the images lie.
+    ResourceError
+        If ``out`` cannot be written.
     SomeCasesFailed
         If cases could not be segmented; names each with its reason, the others are written.
     Interrupted
@@ -99,6 +116,7 @@ def segment_folder_on_cluster(
     source = replace(source, path=source.path.resolve())
     package = source.load().package
     cases = find_images(images.resolve(), len(package.channel_names))
+    require_output_folder(out, cases)
     task = SegmentTask(
         source=source,
         identity=package.identity,

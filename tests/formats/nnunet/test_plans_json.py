@@ -143,7 +143,7 @@ KWARGS = (*FULL, "architecture", "arch_kwargs")
     [
         (("configurations",), [], "at 'configurations': expected an object"),
         (("configurations",), {}, "there is no configuration"),
-        (("transpose_forward",), [0, 0, 1], "do not undo each other"),
+        (("transpose_forward",), [0, 0, 1], r"must hold each of \[0, 1, 2\] once"),
         (("transpose_backward",), [2, 0, 1], "do not undo each other"),
         (
             (*FULL, "patch_size"),

@@ -83,6 +83,13 @@ class Node:
             raise self.wrong(f"expected a text, found {_shown(self.value)}")
         return self.value
 
+    def file_name(self) -> str:
+        """Return a string that can be a part of a file name: it leads nowhere else."""
+        text = self.text()
+        if text in ("", ".", "..") or any(letter in text for letter in "/\\\0"):
+            raise self.wrong(f"expected a name that can stand in a file name, found {_shown(text)}")
+        return text
+
     def flag(self) -> bool:
         """Return true or false."""
         if not isinstance(self.value, bool):
@@ -129,6 +136,8 @@ def read_document(path: Path) -> Node:
         raise PlanError(f"{path} does not exist.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path} cannot be read: {error}.") from error
+    except RecursionError as error:
+        raise PlanError(f"{path} is nested too deeply to be what it should be. Write it again.") from error
     except json.JSONDecodeError as error:
         raise PlanError(
             f"{path} is not valid JSON (line {error.lineno}: {error.msg}). The file may be cut short; write it again."

@@ -213,7 +213,8 @@ def _installable(path: Path, staged: Path) -> list[Path]:
     if not models or any(len(model.parts) != 2 for model in models):
         raise ModelError(
             f"{path} cannot be installed: expected DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION, found "
-            f"{', '.join(map(str, models)) or 'no trained model'}. Unpack it by hand to where it belongs."
+            f"{', '.join(map(str, models)) or 'no trained model'}. Copy it again if it was cut short, or unpack it "
+            "by hand."
         )
     return models
 

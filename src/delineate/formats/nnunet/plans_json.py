@@ -45,6 +45,11 @@ NAME_OF_NORMALIZATION: dict[Normalization, str] = {
 }
 _NORMALIZATION_OF_NAME = {name: scheme for scheme, name in NAME_OF_NORMALIZATION.items()}
 
+VOLUME_AXES = 3
+"""nnU-Net's plans see pictures as volumes of one slice."""
+MOST_STAGES = 32
+"""More than any patch could be halved; a larger number is a slip of the pen."""
+
 _LEAKY_RELU = ("torch.nn.LeakyReLU", "torch.nn.modules.activation.LeakyReLU")
 
 
@@ -204,28 +209,41 @@ def plan_from_json(data: Mapping[str, Any], *, source: str = "plans.json") -> Pl
     spacing = root.child("original_median_spacing_after_transp").numbers()
     forward = root.child("transpose_forward").integers()
     backward = root.child("transpose_backward").integers()
-    if sorted(forward) != list(range(len(forward))) or any(
-        backward[axis] != i for i, axis in enumerate(forward) if len(backward) == len(forward)
-    ):
-        raise root.wrong(f"'transpose_forward' {forward} and 'transpose_backward' {backward} do not undo each other")
+    _check_transposes(root, forward, backward)
+    statistics = statistics_from_json(intensities)
+    configurations = _configurations(root.child("configurations"))
+    if any("ct" in c.normalization and len(c.normalization) > len(statistics) for c in configurations):
+        raise intensities.wrong(f"CT images are normalised by the statistics of every channel, found {len(statistics)}")
     return Plan(
-        dataset_name=root.child("dataset_name").text(),
-        plans_name=root.child("plans_name").text(),
+        dataset_name=root.child("dataset_name").file_name(),
+        plans_name=root.child("plans_name").file_name(),
         planner_name="ExperimentPlanner" if planner is None else planner.text(),
         image_reader="SimpleITKIO" if reader is None else reader.text(),
         transpose_forward=forward,
         transpose_backward=backward,
         original_median_spacing_mm=spacing,
         original_median_shape=root.child("original_median_shape_after_transp").numbers(),
-        intensities=statistics_from_json(intensities),
-        configurations=_configurations(root.child("configurations")),
+        intensities=statistics,
+        configurations=configurations,
     )
+
+
+def _check_transposes(root: Node, forward: tuple[int, ...], backward: tuple[int, ...]) -> None:
+    axes = list(range(VOLUME_AXES))
+    if sorted(forward) != axes or sorted(backward) != axes:
+        raise root.wrong(
+            f"'transpose_forward' {forward} and 'transpose_backward' {backward} must hold each of {axes} once"
+        )
+    if any(backward[axis] != i for i, axis in enumerate(forward)):
+        raise root.wrong(f"'transpose_forward' {forward} and 'transpose_backward' {backward} do not undo each other")
 
 
 def _configurations(node: Node) -> tuple[Configuration, ...]:
     names = node.keys()
     if not names:
         raise node.wrong("there is no configuration")
+    for name in names:
+        Node(value=name, source=node.source, path=node.path).file_name()
     return tuple(_configuration(name, _resolved(node, name, ())) for name in names)
 
 
@@ -263,7 +281,7 @@ def _configuration(name: str, node: Node) -> Configuration:
     batch_dice, parent = node.get("batch_dice"), node.get("inherits_from")
     return Configuration(
         name=name,
-        data_identifier=node.child("data_identifier").text(),
+        data_identifier=node.child("data_identifier").file_name(),
         spacing_mm=spacing,
         patch_size=patch,
         batch_size=node.child("batch_size").integer(),
@@ -324,6 +342,8 @@ def _new_architecture(node: Node, dims: int) -> Architecture:
     kwargs = node.child("arch_kwargs")
     _check_blocks(kwargs, dims)
     stages = kwargs.child("n_stages").integer()
+    if not 1 <= stages <= MOST_STAGES:
+        raise kwargs.wrong(f"'n_stages' must lie between 1 and {MOST_STAGES}, found {stages}")
     blocks = "n_blocks_per_stage" if kind in ("residual_unet", "mednext") else "n_conv_per_stage"
     decoder = "n_blocks_per_stage_decoder" if kind == "mednext" else "n_conv_per_stage_decoder"
     features = _per_stage(kwargs.child("features_per_stage"), stages)

@@ -27,7 +27,7 @@ def statistics_from_json(node: Node) -> tuple[IntensityStatistics, ...]:
     Raises
     ------
     PlanError
-        If a channel lacks a number or channels are not numbered from 0.
+        If a channel lacks a number or its numbers contradict each other, or channels are not numbered from 0.
     """
     names = node.keys()
     if sorted(names) != sorted(str(channel) for channel in range(len(names))):
@@ -37,4 +37,6 @@ def statistics_from_json(node: Node) -> tuple[IntensityStatistics, ...]:
 
 def _statistics(node: Node) -> IntensityStatistics:
     values: dict[str, Any] = {name: float(node.child(name).number()) for name in STATISTICS}
+    if values["std"] < 0 or values["percentile_00_5"] > values["percentile_99_5"]:
+        raise node.wrong("the standard deviation must not be negative, nor the low percentile above the high one")
     return IntensityStatistics(**values)

@@ -312,7 +312,7 @@ def _declaration(file: Path) -> Declaration:
     return Declaration(
         channel_names=tuple(channels.child(str(i)).text() for i in range(len(channels.keys()))),
         scheme=scheme_from_json(root.value, source=str(file)),
-        file_ending=".nii.gz" if ending is None else ending.text(),
+        file_ending=".nii.gz" if ending is None else ending.file_name(),
         training_cases=0 if count is None else count.integer(),
     )
 
