@@ -36,7 +36,16 @@ def run(home: Path, *command: str) -> str:
     """Run a command of nnU-Net with its three folders below ``home``; return what it printed."""
     words = {name: str(home / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     settings = {**os.environ, **words, "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run(
+        command,
+        env=settings,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        timeout=280,
+    )
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     return done.stdout
 
