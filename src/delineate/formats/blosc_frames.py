@@ -14,9 +14,10 @@ import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
-CODEC = blosc2.Codec.LZ4HC
-COMPRESSION_LEVEL = 1
-"""nnU-Net takes 5 of the same codec, which needs three times as long for files a tenth smaller."""
+CODEC = blosc2.Codec.LZ4
+COMPRESSION_LEVEL = 9
+"""nnU-Net takes level 5 of LZ4HC, which is read by the same code and needs four to five times as long to write; files
+are then 5 % (interpolated intensities) to 22 % (whole numbers) smaller (measured on Hippocampus)."""
 
 
 def compressed_frame(
