@@ -36,3 +36,12 @@ def test_the_logging_of_the_caller_is_left_as_it_was(capsys):
     with log_to_terminal(verbose=True):
         pass
     assert (root.level, list(root.handlers)) == before
+
+
+def test_a_library_that_sets_its_own_level_tells_no_more_than_warnings(capsys):
+    library = logging.getLogger("some_library.scheduler")
+    library.setLevel(logging.INFO)
+    with log_to_terminal(verbose=False):
+        library.info("not shown")
+        library.warning("shown")
+    assert capsys.readouterr().err.splitlines() == ["WARNING shown"]

@@ -174,3 +174,12 @@ def test_slurm_options_that_are_no_mapping_or_too_few(tmp_path):
         pass
     with pytest.raises(UsageError, match="cores"), slurm_cluster(""):
         pass
+
+
+def handler_of_interrupts(number: int) -> str:
+    return str(signal.getsignal(signal.SIGINT))
+
+
+def test_workers_leave_the_interrupts_of_a_terminal_to_the_caller(cluster) -> None:
+    outcomes = map_items(handler_of_interrupts, range(4), what="x", backend=cluster)
+    assert {outcome.value for outcome in outcomes} == {str(signal.SIG_IGN)}

@@ -192,3 +192,36 @@ def test_real_scans_go_through(results: Path, tmp_path: Path, name: str) -> None
     assert main(arguments) == 0
     labels = read_labels(tmp_path / "out" / "segmentation.nii.gz")
     assert labels.grid.matches(read_image(scan).grid)
+
+
+def test_the_scan_is_not_written_over(results: Path, scan: Path, tmp_path: Path) -> None:
+    own = tmp_path / "segmentation.nii.gz"
+    shutil.copy(scan, own)
+    before = own.read_bytes()
+    assert main(["anatomy", str(own), "-o", str(tmp_path), "--fastest", "--weights", str(results)]) == 2
+    assert own.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [own.name]
+
+
+def test_an_output_folder_that_takes_nothing_is_told_first(results: Path, scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    out = str(tmp_path / "file")
+    assert main(["anatomy", str(scan), "-o", out, "--fastest", "--weights", str(results)]) == 6
+
+
+def test_another_model_under_the_id_is_told(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], results: Path
+) -> None:
+    weights = tmp_path / "weights"
+    variant = task_named("total").variant("fastest")
+    shutil.copytree(results / variant.models[0].folder, weights / variant.models[0].folder)
+    dataset, plans = (next(weights.rglob(name)) for name in ("dataset.json", "plans.json"))
+    content = json.loads(dataset.read_text())
+    content["labels"] = {"background": 0, **{f"thing_{i}": i for i in range(1, len(content["labels"]))}}
+    dataset.write_text(json.dumps(content))
+    plans.write_text(plans.read_text().replace("[6.0, 6.0, 6.0]", "[1.5, 1.5, 1.5]"))
+    out = str(tmp_path / "out")
+    assert main(["anatomy", str(scan), "-o", out, "--fastest", "--weights", str(weights)]) == 0
+    told = capsys.readouterr().err
+    assert "1 is thing_1, not spleen" in told
+    assert "was trained at (1.5, 1.5, 1.5) mm and is used at (6.0, 6.0, 6.0) mm" in told

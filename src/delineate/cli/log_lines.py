@@ -42,6 +42,7 @@ def log_to_terminal(*, verbose: bool) -> Iterator[None]:
     handler, few = logging.StreamHandler(sys.stderr), FewOfEachKind()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     if not verbose:
+        handler.setLevel(logging.WARNING)  # libraries set levels of their own for their loggers
         handler.addFilter(few)
     root = logging.getLogger()
     before = root.level

@@ -222,6 +222,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
         dashboard_address="127.0.0.1:0",
         env=dict.fromkeys(names, threads),
         silence_logs=50,
+        preload=["delineate.execution.worker_interrupts"],
     ) as cluster:
         yield cluster
 

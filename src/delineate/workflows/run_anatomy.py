@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delineate.errors import UsageError
-from delineate.execution import Cancellation, Progress
+from delineate.execution import Cancellation, Progress, require_writable
 from delineate.formats.images import read_image
 from delineate.formats.nnunet.model_zip import install_model_zip
 from delineate.formats.totalsegmentator import find_models
@@ -82,7 +82,8 @@ def run_anatomy(
     Raises
     ------
     UsageError
-        If task, variant or structures are unknown, or a licence that the task needs is not confirmed.
+        If task, variant or structures are unknown, a licence that the task needs is not confirmed, or the scan lies in
+        the folder that is written.
     ModelError
         If weights are missing, incomplete or damaged.
     InputError
@@ -97,6 +98,7 @@ def run_anatomy(
     needed = models_needed(request.task, request.variant, request.structures)
     weights = find_models(needed, settings.places, request.task.licence)
     image = read_image(scan)
+    _require_output(out, scan)
     anatomy = segment_anatomy(image, request, weights, progress=progress, cancellation=cancellation)
     findings = check_anatomy(anatomy, request)
     statistics = measure_anatomy(anatomy, image, request)
@@ -163,6 +165,12 @@ def _request(settings: AnatomySettings) -> AnatomyRequest:
         device=settings.device,
         precision=settings.precision,
     )
+
+
+def _require_output(out: Path, scan: Path) -> None:
+    if out.resolve() in (scan.resolve(), scan.resolve().parent):
+        raise UsageError(f"{out} holds the scan; what is written needs a folder of its own. Choose another --out.")
+    require_writable(out)
 
 
 def _check_licence(licence: Licence, settings: AnatomySettings) -> None:

@@ -7,6 +7,7 @@ the other, so that memory holds one of them.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,12 @@ from delineate.preprocessing.working_grid import box_around, from_working_grid, 
 from delineate.training.machine import AUTO
 from delineate.workflows.model import Model, load_model
 from delineate.workflows.segment_case import segment_case
+
+logger = logging.getLogger(__name__)
+
+SHOWN_NAMES = 3
+SPACING_TOLERANCE = 0.2
+"""Share by which the spacing of training and that of use may differ; the variants differ by a factor of two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +173,7 @@ def _segment(image: Image, task: Task, variant_name: VariantName, structures: tu
     working, trace = to_working_grid(image, variant.spacing_mm, box=look.box)
     labels, used = np.zeros(working.grid.shape, np.uint8), look.models
     for submodel in () if look.nothing else submodels:
-        found, model = _predict(working, submodel, task, bench)
+        found, model = _predict(working, submodel, task, variant.spacing_mm, bench)
         np.copyto(labels, found, where=found != 0)
         used = (*used, model)
     cleaned = _only(_cleaned(labels, task, working), task, structures)
@@ -185,7 +192,9 @@ def _look_roughly(image: Image, task: Task, structures: tuple[str, ...], bench: 
     return _Look(box=box, nothing=box is None, models=found.models)
 
 
-def _predict(working: Image, submodel: SubModel, task: Task, bench: _Bench) -> tuple[NDArray[np.uint8], UsedModel]:
+def _predict(
+    working: Image, submodel: SubModel, task: Task, spacing_mm: tuple[float, ...] | None, bench: _Bench
+) -> tuple[NDArray[np.uint8], UsedModel]:
     """Return the labels of one sub-model, numbered as the task numbers them."""
     began = time.perf_counter()
     bench.cancellation.check()
@@ -194,6 +203,7 @@ def _predict(working: Image, submodel: SubModel, task: Task, bench: _Bench) -> t
         folder, folds=submodel.folds, device=bench.device, mirroring=False, precision=bench.precision
     )
     _check_labels(loaded, submodel, folder)
+    _warn_of_another(loaded, submodel, spacing_mm, folder)
     model = replace(loaded, tiling=replace(loaded.tiling, step=task.step))
     result = segment_case(
         working, model, case_id=submodel.folder, progress=bench.progress, cancellation=bench.cancellation
@@ -214,6 +224,29 @@ def _check_labels(model: Model, submodel: SubModel, folder: Path) -> None:
         raise ModelError(
             f"The model {folder} labels {known} structures; the published {submodel.folder} labels "
             f"{len(submodel.classes)}. It is another model; move it out of the folder of weights."
+        )
+
+
+def _warn_of_another(model: Model, submodel: SubModel, spacing_mm: tuple[float, ...] | None, folder: Path) -> None:
+    """Say what makes a model look like another one than the published; only numbers of labels count, so it is used."""
+    names = [structure.name for structure in model.package.scheme.structures]
+    differing = [
+        f"{value} is {there}, not {expected}"
+        for value, (there, expected) in enumerate(zip(names, submodel.classes, strict=False), start=1)
+        if there != expected
+    ]
+    if differing:
+        logger.warning(
+            "%s names labels otherwise than the published %s (%s). If it is another model, its result means nothing: "
+            "move it out of the folder of weights.",
+            folder,
+            submodel.folder,
+            "; ".join(differing[:SHOWN_NAMES]),
+        )
+    trained = model.package.configuration.spacing_mm
+    if spacing_mm is not None and not np.allclose(trained, spacing_mm, rtol=SPACING_TOLERANCE):
+        logger.warning(
+            "%s was trained at %s mm and is used at %s mm. Is it another model?", folder, trained, spacing_mm
         )
 
 
