@@ -124,10 +124,9 @@ def _nearest_offsets(
     if dims == 2:
         points, targets = (np.pad(indices, ((0, 0), (1, 0))) for indices in (points, targets))
         low, extent, spacing = np.array([0, *low]), np.array([1, *extent]), (1.0, *spacing)
-    place, steps = compiled.rows_of(targets, low, extent)
-    around, reach = _rows_around(spacing[0], spacing[1])
+    rows = compiled.rows_of(targets, low, extent)
     offsets: NDArray[np.int64] = compiled.nearest_offsets(
-        points, low, place, steps, compiled.tiles_of(place), around, reach, np.array(spacing)
+        points, low, rows, compiled.tiles_of(rows[0]), _rows_around(spacing[0], spacing[1]), spacing
     )
     return offsets[-dims:]
 

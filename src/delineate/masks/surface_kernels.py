@@ -10,14 +10,15 @@ Needs numba.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 TILE = 8
 """Rows per side of a tile: a point far away looks at some hundred tiles instead of ten thousand rows."""
+
+_Rows = tuple[NDArray[np.int32], NDArray[np.uint16]]
+_Disc = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 _compiled = njit(cache=True, nogil=True, boundscheck=False)
 
@@ -212,81 +213,114 @@ def tiles_of(place: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 @_compiled
+def _in_row(z: int, y: int, x: int, rows: _Rows, row_z: int, row_y: int, spacing: tuple[float, float, float]) -> float:
+    # squared distance of a point to the targets of one row
+    place, steps = rows
+    column = min(max(x, 0), steps.shape[1] - 1)
+    along = np.int64(steps[place[row_z, row_y], column]) + abs(x - column)
+    return ((row_z - z) * spacing[0]) ** 2 + ((row_y - y) * spacing[1]) ** 2 + (along * spacing[2]) ** 2
+
+
+@_compiled
+def _among_rows_around(
+    z: int,
+    y: int,
+    x: int,
+    rows: _Rows,
+    around: _Disc,
+    spacing: tuple[float, float, float],
+    best: float,
+) -> tuple[float, int, int, bool]:
+    # the nearest row of targets that is nearer than `best`, (-1, -1) for none; and whether no other row can be nearer
+    place = rows[0]
+    disc, reach = around
+    best_z, best_y = -1, -1
+    for k in range(len(disc)):
+        if reach[k] >= best:
+            return best, best_z, best_y, True
+        row_z, row_y = z + disc[k, 0], y + disc[k, 1]
+        if 0 <= row_z < place.shape[0] and 0 <= row_y < place.shape[1] and place[row_z, row_y] >= 0:
+            distance = _in_row(z, y, x, rows, row_z, row_y, spacing)
+            if distance < best:
+                best, best_z, best_y = distance, row_z, row_y
+    return best, best_z, best_y, reach[len(disc)] >= best
+
+
+@_compiled
+def _among_tiles(
+    z: int,
+    y: int,
+    x: int,
+    rows: _Rows,
+    tiles: NDArray[np.int64],
+    spacing: tuple[float, float, float],
+    best: float,
+) -> tuple[float, int, int]:
+    # the same among all rows, tile by tile
+    place = rows[0]
+    best_z, best_y = -1, -1
+    for t in range(len(tiles)):
+        tile = tiles[t]
+        apart_z = max(tile[0] - z, z - tile[1], 0) * spacing[0]
+        apart_y = max(tile[2] - y, y - tile[3], 0) * spacing[1]
+        if apart_z * apart_z + apart_y * apart_y >= best:
+            continue
+        for row_z in range(tile[0], tile[1] + 1):
+            for row_y in range(tile[2], tile[3] + 1):
+                if place[row_z, row_y] >= 0:
+                    distance = _in_row(z, y, x, rows, row_z, row_y, spacing)
+                    if distance < best:
+                        best, best_z, best_y = distance, row_z, row_y
+    return best, best_z, best_y
+
+
+@_compiled
+def _nearest_column(x: int, steps: NDArray[np.uint16]) -> int:
+    column = min(max(x, 0), len(steps) - 1)
+    away = np.int64(steps[column])
+    return column - away if column >= away and steps[column - away] == 0 else column + away
+
+
+@_compiled
 def nearest_offsets(
     points: NDArray[np.int64],
     low: NDArray[np.int64],
-    place: NDArray[np.int32],
-    steps: NDArray[np.uint16],
+    rows: _Rows,
     tiles: NDArray[np.int64],
-    around: NDArray[np.int64],
-    reach: NDArray[np.float64],
-    spacing: NDArray[np.float64],
+    around: _Disc,
+    spacing: tuple[float, float, float],
 ) -> NDArray[np.int64]:
     """Return ``(3, point)``: by how many voxels on each axis the nearest target is away from each point.
 
     Parameters
     ----------
     points, low
-        (point, 3) indices, any; what the first row and column of ``place`` and ``steps`` have for index.
-    place, steps, tiles
+        (point, 3) indices, any; what the first row and column of the rows have for index.
+    rows, tiles
         From :func:`rows_of` and :func:`tiles_of`; at least one row.
-    around, reach
+    around
         (row, 2) offsets of rows in the order of their distance, and (row + 1,) these squared distances; the last one
         is that of the nearest row that is not in the list.
     spacing
-        (3,) of the axes.
+        Of the axes.
     """
-    slices, rows = place.shape
-    width = steps.shape[1]
-    sz, sy, sx = spacing[0], spacing[1], spacing[2]
+    place, steps = rows
     offsets = np.empty((3, len(points)), np.int64)
     near_z, near_y, near_x = 0, 0, 0
-    known = False
     for i in range(len(points)):
         z, y, x = points[i, 0] - low[0], points[i, 1] - low[1], points[i, 2] - low[2]
-        column = min(max(x, 0), width - 1)
-        beside = abs(x - column)
         best = np.inf
-        if known:
+        if i > 0:
             # the answer of the point before is one of the targets, and often almost the nearest
-            best = ((near_z - z) * sz) ** 2 + ((near_y - y) * sy) ** 2 + ((near_x - x) * sx) ** 2
-        best_z, best_y, best_row = -1, -1, -1
-        # only where the rows in the list can decide, or nothing is known of a point
-        k = 0
-        while k < len(around) and reach[k] < best:
-            zz, yy = z + around[k, 0], y + around[k, 1]
-            if 0 <= zz < slices and 0 <= yy < rows:
-                row = place[zz, yy]
-                if row >= 0:
-                    along = (np.int64(steps[row, column]) + beside) * sx
-                    distance = reach[k] + along * along
-                    if distance < best:
-                        best, best_z, best_y, best_row = distance, zz, yy, row
-            k += 1
-        if reach[k] < best:
-            for t in range(len(tiles)):
-                dz = max(tiles[t, 0] - z, z - tiles[t, 1], 0) * sz
-                dy = max(tiles[t, 2] - y, y - tiles[t, 3], 0) * sy
-                if dz * dz + dy * dy >= best:
-                    continue
-                for zz in range(tiles[t, 0], tiles[t, 1] + 1):
-                    for yy in range(tiles[t, 2], tiles[t, 3] + 1):
-                        row = place[zz, yy]
-                        if row < 0:
-                            continue
-                        apart = ((zz - z) * sz) ** 2 + ((yy - y) * sy) ** 2
-                        if apart < best:
-                            along = (np.int64(steps[row, column]) + beside) * sx
-                            distance = apart + along * along
-                            if distance < best:
-                                best, best_z, best_y, best_row = distance, zz, yy, row
-        if best_row >= 0:
-            away = np.int64(steps[best_row, column])
-            if column - away >= 0 and steps[best_row, column - away] == 0:
-                near_x = column - away
-            else:
-                near_x = column + away
-            near_z, near_y = best_z, best_y
-            known = True
+            best = (
+                ((near_z - z) * spacing[0]) ** 2 + ((near_y - y) * spacing[1]) ** 2 + ((near_x - x) * spacing[2]) ** 2
+            )
+        best, row_z, row_y, sure = _among_rows_around(z, y, x, rows, around, spacing, best)
+        if not sure:
+            _, far_z, far_y = _among_tiles(z, y, x, rows, tiles, spacing, best)
+            if far_z >= 0:
+                row_z, row_y = far_z, far_y
+        if row_z >= 0:
+            near_z, near_y, near_x = row_z, row_y, _nearest_column(x, steps[place[row_z, row_y]])
         offsets[0, i], offsets[1, i], offsets[2, i] = abs(near_z - z), abs(near_y - y), abs(near_x - x)
     return offsets

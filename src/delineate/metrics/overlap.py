@@ -90,9 +90,7 @@ class Survey:
     """By label: the smallest box that holds the label in both maps; None for labels in neither, and for 0."""
 
 
-def survey(
-    prediction: NDArray[Any], reference: NDArray[Any], n_labels: int, *, ignore: int | None = None
-) -> Survey:
+def survey(prediction: NDArray[Any], reference: NDArray[Any], n_labels: int, *, ignore: int | None = None) -> Survey:
     """Count as :func:`confusion` does, and find the box of every label in the same pass.
 
     Parameters
@@ -288,9 +286,7 @@ _IGNORED, _NO_LABEL = 65534, 65535
 """Stand for values of wide dtypes that 16 bits cannot hold: the ignored one, and what is no label anyway."""
 
 
-def _alike(
-    prediction: NDArray[Any], reference: NDArray[Any], ignore: int | None
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def _alike(prediction: NDArray[Any], reference: NDArray[Any], ignore: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
     # two maps of one narrow dtype, so that few kernels are compiled
     narrow = [labels.view(np.uint8) if labels.dtype == np.bool_ else labels for labels in (prediction, reference)]
     if any(labels.dtype != np.uint8 for labels in narrow):

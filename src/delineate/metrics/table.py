@@ -201,9 +201,7 @@ def _tolerances(names: Sequence[str], tolerance_mm: float | Mapping[str, float])
     return [float(tolerance_mm[name]) for name in names]
 
 
-def _measured_on_threads(
-    measure: Callable[[int], StructureRow], voxels: Sequence[int]
-) -> tuple[StructureRow, ...]:
+def _measured_on_threads(measure: Callable[[int], StructureRow], voxels: Sequence[int]) -> tuple[StructureRow, ...]:
     # the largest first, so that no thread is left with a large one at the end
     threads = min(useful_threads(), len(voxels)) if sum(voxels) >= LEAST_VOXELS else 1
     if threads == 1:
