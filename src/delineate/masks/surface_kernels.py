@@ -218,7 +218,7 @@ def _in_row(z: int, y: int, x: int, rows: _Rows, row_z: int, row_y: int, spacing
     place, steps = rows
     column = min(max(x, 0), steps.shape[1] - 1)
     along = np.int64(steps[place[row_z, row_y], column]) + abs(x - column)
-    return ((row_z - z) * spacing[0]) ** 2 + ((row_y - y) * spacing[1]) ** 2 + (along * spacing[2]) ** 2
+    return float(((row_z - z) * spacing[0]) ** 2 + ((row_y - y) * spacing[1]) ** 2 + (along * spacing[2]) ** 2)
 
 
 @_compiled
@@ -278,7 +278,8 @@ def _among_tiles(
 def _nearest_column(x: int, steps: NDArray[np.uint16]) -> int:
     column = min(max(x, 0), len(steps) - 1)
     away = np.int64(steps[column])
-    return column - away if column >= away and steps[column - away] == 0 else column + away
+    before = column - away
+    return int(before if before >= 0 and steps[before] == 0 else column + away)
 
 
 @_compiled
