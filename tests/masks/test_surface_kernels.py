@@ -110,21 +110,26 @@ def test_positions_too_wide_for_the_rows_are_left_to_the_tree():
     assert agree(points, targets, SPACING) == pytest.approx([3.9])
 
 
-def test_small_work_does_not_load_kernels(monkeypatch):
+@pytest.fixture
+def nothing_loaded(monkeypatch):
     monkeypatch.setattr(compiled, "_LOADED", {})
-    assert compiled.kernels(surfaces.KERNELS, compiled.LEAST_VOXELS - 1) is None
-    loaded = compiled.kernels(surfaces.KERNELS, compiled.LEAST_VOXELS)
-    assert loaded is compiled.kernels(surfaces.KERNELS, 1)
+    monkeypatch.setattr(compiled, "_ASKED", {})
 
 
-def test_without_numba_no_kernel_answers(monkeypatch):
-    monkeypatch.setattr(compiled, "_LOADED", {})
-    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda _: None)
+def test_kernels_are_loaded_once_the_work_is_worth_it(nothing_loaded):
+    half = compiled.LEAST_VOXELS // 2
+    assert compiled.kernels(surfaces.KERNELS, half) is None
+    loaded = compiled.kernels(surfaces.KERNELS, half)
+    assert loaded.__name__ == surfaces.KERNELS
+    assert compiled.kernels(surfaces.KERNELS, 1) is loaded
+
+
+def test_without_numba_no_kernel_answers(nothing_loaded, monkeypatch):
+    monkeypatch.setattr(compiled, "HAVE_NUMBA", False)
     assert compiled.kernels(surfaces.KERNELS, 1 << 30) is None
 
 
-def test_threads_that_meet_at_the_first_call_all_get_whole_kernels(monkeypatch):
-    monkeypatch.setattr(compiled, "_LOADED", {})
+def test_threads_that_meet_at_the_first_call_all_get_whole_kernels(nothing_loaded, monkeypatch):
     monkeypatch.setattr(compiled, "LEAST_VOXELS", 0)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: compiled.kernels(surfaces.KERNELS, 1).border, range(8)))

@@ -79,7 +79,7 @@ def test_threads_give_the_rows_of_one_thread_in_the_order_of_the_structures(monk
     given_ = {"spacing_mm": (3.0, 0.8, 1.3), "metrics": tuple(set(METRICS) - {"centre_line_dice"})}
     one = evaluate_structures(prediction, levels, structures, **given_)
     monkeypatch.setattr(compiled, "LEAST_VOXELS", 0)
-    monkeypatch.setattr(table, "LEAST_VOXELS", 0)
+    monkeypatch.setattr(table, "THREADS_FROM_VOXELS", 0)
     monkeypatch.setattr(table, "useful_threads", lambda: 3)
     many = evaluate_structures(prediction, levels, structures, **given_)
     assert many == one

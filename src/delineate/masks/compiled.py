@@ -10,14 +10,18 @@ import importlib.util
 import os
 from typing import Any
 
-LEAST_VOXELS = 1 << 20
-"""Loading numba and the kernels takes about half a second, numpy for a volume of this size about a tenth of that."""
+HAVE_NUMBA = importlib.util.find_spec("numba") is not None
+"""Whether kernels can be loaded at all."""
+
+LEAST_VOXELS = 1 << 24
+"""Work that a process asks for before kernels are loaded: loading takes about as long as numpy for that much, 0.5 s."""
 
 MOST_THREADS = 4
 """Threads that share one case; more of them only wait for memory."""
 
 _LOADED: dict[str, Any] = {}
 # not sys.modules, where another thread sees a module before all of it is there
+_ASKED: dict[str, int] = {}
 
 
 def kernels(module: str, voxels: int) -> Any | None:
@@ -28,10 +32,13 @@ def kernels(module: str, voxels: int) -> Any | None:
     module
         Full name of a module that needs numba.
     voxels
-        Size of the work; small work uses kernels only if they are loaded already.
+        Size of the work. Kernels answer from the call on at which all work so far was worth loading them: one large
+        volume, or some dozens of small ones.
     """
-    if module not in _LOADED and voxels >= LEAST_VOXELS and importlib.util.find_spec("numba") is not None:
-        _LOADED[module] = importlib.import_module(module)
+    if HAVE_NUMBA and module not in _LOADED:
+        _ASKED[module] = _ASKED.get(module, 0) + voxels
+        if _ASKED[module] >= LEAST_VOXELS:
+            _LOADED[module] = importlib.import_module(module)
     return _LOADED.get(module)
 
 

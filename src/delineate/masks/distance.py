@@ -28,6 +28,9 @@ ROWS_AROUND = 256
 MOST_ROW_BYTES = 1 << 29
 """Tables of the search by rows; larger ones, of surfaces that fill huge volumes, are left to the tree."""
 
+POINTS_PER_THREAD = 10_000
+"""Fewer are asked of the tree before a thread has started."""
+
 VOXELS_PER_PIECE = 32
 """Of a volume whose surface has so many pieces: tells work worth compiled kernels."""
 
@@ -160,7 +163,8 @@ def _offsets_by_tree(
         # from a corner of their own, so that where the mask lies in the image changes no rounding
         low = targets.min(axis=0)
         tree = cKDTree((targets - low) * spacing, balanced_tree=False)
-        nearest = tree.query((points[apart] - low) * spacing, workers=useful_threads())[1]
+        asked = (points[apart] - low) * spacing
+        nearest = tree.query(asked, workers=useful_threads() if len(asked) >= POINTS_PER_THREAD else 1)[1]
         offsets[:, apart] = (targets[nearest] - points[apart]).T
     return offsets
 

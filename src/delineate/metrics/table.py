@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.errors import LabelError, UsageError
-from delineate.masks.compiled import LEAST_VOXELS, useful_threads
+from delineate.masks.compiled import useful_threads
 from delineate.masks.surfaces import Box, Spacing, require_spacing
 from delineate.metrics import boundary, overlap, volume
 from delineate.metrics.boundary import Elements, SurfaceDistances
@@ -30,6 +30,9 @@ Presence = Literal["true_positive", "false_positive", "false_negative", "true_ne
 
 Worst = Literal["zero", "one", "diagonal", "none"]
 """What a metric is worth if exactly one mask is empty: 0, 1, the image's diagonal, or what its formula gives."""
+
+THREADS_FROM_VOXELS = 1 << 20
+"""Smaller structures are measured before a thread has started."""
 
 DEFAULT_METRICS = ("dice", "hd95", "assd", "nsd", "volume_error", "relative_volume_error")
 """What a report shows unless asked otherwise."""
@@ -203,7 +206,7 @@ def _tolerances(names: Sequence[str], tolerance_mm: float | Mapping[str, float])
 
 def _measured_on_threads(measure: Callable[[int], StructureRow], voxels: Sequence[int]) -> tuple[StructureRow, ...]:
     # the largest first, so that no thread is left with a large one at the end
-    threads = min(useful_threads(), len(voxels)) if sum(voxels) >= LEAST_VOXELS else 1
+    threads = min(useful_threads(), len(voxels)) if sum(voxels) >= THREADS_FROM_VOXELS else 1
     if threads == 1:
         return tuple(measure(place) for place in range(len(voxels)))
     with ThreadPoolExecutor(threads) as pool:
