@@ -231,8 +231,7 @@ def _signed_area(points: NDArray[np.float64], loop_of: NDArray[np.int64], count:
     after = np.roll(points, -1, axis=0)
     after[last] = points[np.append(0, last[:-1] + 1)]
     cross = points[:, 1] * after[:, 0] - after[:, 1] * points[:, 0]
-    area: NDArray[np.float64] = np.bincount(loop_of, weights=cross, minlength=count)
-    return area
+    return np.bincount(loop_of, weights=cross, minlength=count).astype(np.float64)
 
 
 def _first_corner(loop: Polygon) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """From polygons to masks: which voxel centres lie inside.
 
-The module knows polygons in index coordinates of a plane; it does not know millimetres, DICOM or where polygons are from.
+The module knows polygons in index coordinates of a plane; it knows no millimetres and no DICOM.
 """
 
 from __future__ import annotations
