@@ -63,12 +63,14 @@ class InstanceUNet(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Pixels around a pixel, at most, on which its maps depend; a multiple of the stride."""
-        within, scale = 0, FOLD
-        for _ in self.widths:
-            within += 2 * scale
-            scale *= 2
-        return -(-(2 * within + self.stride) // self.stride) * self.stride
+        """Pixels on every side of a pixel, at most, on which its maps depend; a multiple of the stride.
+
+        Two convolutions of 3 x 3 per stage reach two pixels of the stage's size, on the way down and up again; pooling
+        and unfolding add up to one stride.
+        """
+        sizes = [FOLD << stage for stage in range(len(self.widths))]
+        within = sum(2 * size for size in sizes) + sum(2 * size for size in sizes[:-1])
+        return -(-(within + self.stride) // self.stride) * self.stride
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (B, maps, y, x) of images (B, C, y, x).
