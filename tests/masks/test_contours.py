@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
@@ -112,6 +113,16 @@ def test_simplification_keeps_within_the_tolerance() -> None:
 def test_other_arrays_are_refused() -> None:
     with pytest.raises(GeometryError, match=r"volume \(z, y, x\)"):
         trace_regions(np.ones((2, 2), dtype=bool))
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=7), elements=st.integers(0, 3)))
+def test_labels_are_traced_together_as_alone(labels: NDArray[np.uint8]) -> None:
+    together = trace_regions(labels)
+    for value in (1, 2, 3):
+        mine = tuple(region for region in together if region.label == value)
+        assert np.array_equal(filled(mine, labels.shape, bridged=True), labels == value)
+        assert len(mine) == len(trace_regions(labels == value))
 
 
 def test_nothing_gives_no_region() -> None:

@@ -4,17 +4,18 @@ A polygon that runs along voxel edges (half-integer indices) never touches a vox
 centres lie inside gets the mask back voxel for voxel; one that runs through voxel centres loses up to half of a thin
 structure. All planes of a volume are traced at once, without a loop over edges.
 
-The module knows boolean arrays in index coordinates; it does not know millimetres, labels or DICOM.
+The module knows arrays in index coordinates; it does not know millimetres, what labels mean, or DICOM.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from skimage.measure import label
 
 from delineate.errors import GeometryError
 
@@ -30,6 +31,8 @@ class Region:
     """One connected part of a plane: voxels that share an edge. Parts that meet in a corner only are separate."""
 
     plane: int
+    label: int
+    """Value of the label map; 1 for masks."""
     outer: Polygon
     """With the inside on its right as rows run down: clockwise on a screen."""
     holes: tuple[Polygon, ...]
@@ -48,13 +51,14 @@ class _Edges:
     """(edge, 3) index of the voxel to which the edge belongs."""
 
 
-def trace_regions(mask: NDArray[np.bool_]) -> tuple[Region, ...]:
+def trace_regions(mask: NDArray[Any]) -> tuple[Region, ...]:
     """Trace the regions of every plane of a volume.
 
     Parameters
     ----------
     mask
-        ``(z, y, x)`` bool; planes are those of constant z.
+        ``(z, y, x)`` bool, or label values: each value but 0 has regions of its own, all found in one pass. Planes are
+        those of constant z.
 
     Returns
     -------
@@ -69,14 +73,14 @@ def trace_regions(mask: NDArray[np.bool_]) -> tuple[Region, ...]:
     """
     if mask.ndim != 3:
         raise GeometryError(f"Contours are traced in the planes of a volume (z, y, x); got shape {mask.shape}.")
-    box = ndimage.find_objects(mask.view(np.uint8) if mask.dtype == np.bool_ else mask != 0)
-    if not box or box[0] is None:
+    box = _box_of(mask)
+    if box is None:
         return ()
-    window = mask[box[0]]
+    window = mask[box]
     edges = _edges_of(window)
     loops, bounds = _ordered_loops(_successors(edges, window.shape))
-    offset = np.array([part.start for part in box[0]])
-    return tuple(_gathered(edges, loops, bounds, _plane_components(window), offset))
+    offset = np.array([part.start for part in box])
+    return tuple(_gathered(edges, loops, bounds, window, offset))
 
 
 def keyhole(region: Region) -> Polygon:
@@ -129,7 +133,17 @@ def simplify(polygon: Polygon, tolerance: float) -> Polygon:
     return simpler if len(simpler) >= 3 else polygon
 
 
-def _edges_of(mask: NDArray[np.bool_]) -> _Edges:
+def _box_of(mask: NDArray[Any]) -> tuple[slice, ...] | None:
+    parts = []
+    for axis in range(mask.ndim):
+        held = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        if not held.size:
+            return None
+        parts.append(slice(int(held[0]), int(held[-1]) + 1))
+    return tuple(parts)
+
+
+def _edges_of(mask: NDArray[Any]) -> _Edges:
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
     centre = padded[:, 1:-1, 1:-1]
     # neighbour across the edge, corner where the edge begins relative to its voxel: top, right, bottom, left
@@ -139,7 +153,8 @@ def _edges_of(mask: NDArray[np.bool_]) -> _Edges:
         (padded[:, 2:, 1:-1], (1, 1)),
         (padded[:, 1:-1, :-2], (1, 0)),
     )
-    inside = [np.argwhere(centre & ~across) for across, _ in sides]
+    present = centre != 0
+    inside = [np.stack(np.nonzero(present & (centre != across)), axis=1) for across, _ in sides]
     start = [voxels + np.array([0, *corner]) for voxels, (_, corner) in zip(inside, sides, strict=True)]
     direction = np.repeat(np.arange(4), [len(voxels) for voxels in inside])
     return _Edges(start=np.concatenate(start), direction=direction, inside=np.concatenate(inside))
@@ -186,11 +201,14 @@ def _ordered_loops(following: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDA
     return order, np.append(begins, count)
 
 
-def _plane_components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    within_plane = np.zeros((3, 3, 3), dtype=bool)
-    within_plane[1] = ndimage.generate_binary_structure(2, 1)
-    labels, _ = ndimage.label(mask, within_plane)
-    components: NDArray[np.int32] = labels
+def _plane_components(mask: NDArray[Any]) -> NDArray[np.int64]:
+    """Return a number per connected part of equal values in a plane, in the order of their first voxels."""
+    components = np.zeros(mask.shape, dtype=np.int64)
+    count = 0
+    for index, plane in enumerate(mask):
+        parts, found = label(plane, background=0, return_num=True, connectivity=1)  # type: ignore[no-untyped-call]
+        components[index] = np.where(parts > 0, parts + count, 0)
+        count += int(found)
     return components
 
 
@@ -198,20 +216,21 @@ def _gathered(
     edges: _Edges,
     order: NDArray[np.int64],
     bounds: NDArray[np.int64],
-    components: NDArray[np.int32],
+    window: NDArray[Any],
     offset: NDArray[np.int64],
 ) -> Iterator[Region]:
     corners, loop_of = _corners(edges, order, bounds)
     points: Polygon = (edges.start[order[corners]][:, 1:] + offset[1:]).astype(np.float64) - 0.5
     ends = np.searchsorted(loop_of, np.arange(len(bounds)))
     first = edges.inside[order[bounds[:-1]]]
-    component = components[tuple(first.T)]
+    component, values = _plane_components(window)[tuple(first.T)], window[tuple(first.T)]
     clockwise = _signed_area(points, loop_of, len(bounds) - 1) > 0
     for loops in np.split(np.argsort(component, kind="stable"), np.flatnonzero(np.diff(np.sort(component))) + 1):
         polygons = [points[ends[loop] : ends[loop + 1]] for loop in loops]
         outside = next(i for i, loop in enumerate(loops) if clockwise[loop])
         holes = tuple(polygon for i, polygon in enumerate(polygons) if i != outside)
-        yield Region(plane=int(first[loops[0], 0] + offset[0]), outer=polygons[outside], holes=holes)
+        plane, value = int(first[loops[0], 0] + offset[0]), int(values[loops[0]])
+        yield Region(plane=plane, label=value, outer=polygons[outside], holes=holes)
 
 
 def _corners(
