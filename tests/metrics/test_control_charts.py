@@ -37,7 +37,9 @@ def test_ewma_run_lengths_are_those_of_the_tables(limit: float, weight: float, s
     assert ewma_run_length(limit, weight, shift) == pytest.approx(length, rel=0.03)
 
 
-def _run_lengths(shift: float, *, run_length: float, baseline: int, repeats: int, horizon: int) -> dict[str, np.ndarray]:
+def _run_lengths(
+    shift: float, *, run_length: float, baseline: int, repeats: int, horizon: int
+) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(11)
     found: dict[str, list[float]] = {"individuals": [], "run": [], "ewma": [], "cusum": []}
     for _ in range(repeats):

@@ -42,7 +42,10 @@ def test_the_distance_is_the_largest_gap_of_the_distributions() -> None:
 
 def test_categories() -> None:
     baseline = ["RAS"] * 30 + ["LPS"] * 10
-    same, other = category_shift(baseline, ["RAS"] * 15 + ["LPS"] * 5), category_shift(baseline, ["RAS"] * 5 + ["LPS"] * 15)
+    same, other = (
+        category_shift(baseline, ["RAS"] * 15 + ["LPS"] * 5),
+        category_shift(baseline, ["RAS"] * 5 + ["LPS"] * 15),
+    )
     assert same.statistic == 0
     assert same.p_value == 1
     assert other.statistic == pytest.approx(0.5)

@@ -430,9 +430,7 @@ def _run_alarm(scores: NDArray[np.float64], after: NDArray[np.intp], limits: Lim
     return None
 
 
-def _ewma_alarm(
-    smoothed: NDArray[np.float64], limits: NDArray[np.float64], after: NDArray[np.intp]
-) -> Alarm | None:
+def _ewma_alarm(smoothed: NDArray[np.float64], limits: NDArray[np.float64], after: NDArray[np.intp]) -> Alarm | None:
     beyond = after[np.abs(smoothed[after]) > limits[after]]
     if not len(beyond):
         return None
@@ -460,9 +458,7 @@ def _cusum_alarm(
     return Alarm(chart="cusum", index=index, onset=int(after[start]), size=size, words=words)
 
 
-def _constant_alarms(
-    numbers: NDArray[np.float64], after: NDArray[np.intp], usual: Baseline
-) -> tuple[Alarm, ...]:
+def _constant_alarms(numbers: NDArray[np.float64], after: NDArray[np.intp], usual: Baseline) -> tuple[Alarm, ...]:
     constant = 10**usual.centre if usual.scale == "log10" else usual.centre
     away = np.abs(numbers[after] - constant) > CONSTANT_TOLERANCE * max(abs(constant), 1e-12)
     if not away.any():
