@@ -6,7 +6,7 @@ disturbed and segmented anew by the model of the fold that never saw the case.
 
     python benchmarks/monitoring_drift.py --data DATASET --run RUN --out FOLDER
 
-writes per scenario a ledger and the page of charts, and ``monitoring_drift.json`` with the first alarms.
+writes per scenario a ledger, the page of charts, and ``first_alarms.json``.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from pathlib import Path
 import numpy as np
 
 from delineate.case import Image, LabelMap
+from delineate.execution import Cancellation, Silent
 from delineate.formats.images import read_image, read_labels, write_image, write_labels
 from delineate.formats.monitoring_table import EditRow
 from delineate.geometry.grid import Grid
 from delineate.workflows.model import Model, load_model
 from delineate.workflows.monitor_cases import (
     EditMeasure,
-    InputLog,
     chart_source,
     edit_thresholds,
-    log_cases,
     monitoring_plan,
     named_structures,
     record_edits,
 )
+from delineate.workflows.monitor_inputs import InputLog, log_cases
 from delineate.workflows.segment_case import segment_case
-from delineate.execution import Cancellation, Silent
 
 DAYS, PER_DAY, DRIFT_AFTER, BASELINE = 60, 3, 40, 60
 WATCHED = {"progress": Silent(), "cancellation": Cancellation()}
@@ -65,8 +64,8 @@ def scaled(image: Image) -> Image:
     return Image(array=1000 * np.clip((array - low) / (high - low), 0, 1) ** 0.4, grid=image.grid)
 
 
-SCENARIOS: dict[str, tuple[Callable[[Image], Image], bool]] = {
-    "no drift": (lambda image: image, False),
+SCENARIOS: dict[str, tuple[Callable[[Image], Image], bool] | None] = {
+    "no drift": None,
     "intensity": (scaled, False),
     "mirrored": (mirrored, True),
     "missing slices": (thinned, True),
@@ -80,6 +79,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scenario", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     folds = {
@@ -89,15 +89,16 @@ def main() -> None:
     }
     order = np.random.default_rng(options.seed).permutation(sorted(folds))[: DAYS * PER_DAY]
     models = {fold: load_model(options.run / "model", folds=[fold], mirroring=False) for fold in "01234"}
-    results = {}
-    for name in SCENARIOS:
+    for name in options.scenario:
         folder = options.out / name.replace(" ", "_")
         for number, case_id in enumerate(order):
             day = number // PER_DAY + 1
-            prepare(options, str(case_id), folds[case_id], models, folder, SCENARIOS[name] if day > DRIFT_AFTER else None)
-        results[name] = watch(folder, [str(c) for c in order], options.run / "dataset.json", f"Drift: {name}")
-        print(name, json.dumps(results[name]["first"], indent=1))
-    (options.out / "monitoring_drift.json").write_text(json.dumps(results, indent=1))
+            prepare(
+                options, str(case_id), folds[case_id], models, folder, SCENARIOS[name] if day > DRIFT_AFTER else None
+            )
+        result = watch(folder, [str(c) for c in order], options.run / "dataset.json", f"Drift: {name}")
+        (folder / "first_alarms.json").write_text(json.dumps(result, indent=1))
+        print(name, json.dumps(result, indent=1))
 
 
 def prepare(

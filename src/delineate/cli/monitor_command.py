@@ -124,7 +124,8 @@ def _record(session: Session) -> int:
 
 
 def _log_inputs(session: Session) -> int:
-    from delineate.workflows.monitor_cases import InputLog, log_cases, named_structures
+    from delineate.workflows.monitor_cases import named_structures
+    from delineate.workflows.monitor_inputs import InputLog, log_cases
 
     options = session.options
     log = InputLog(
