@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -37,6 +37,8 @@ CONSTANT_TOLERANCE = 1e-3
 """Relative change of a value that never varied which counts as a change; headers are less exact than this."""
 HEADER_NOISE = 1e-4
 """Relative range of a baseline that counts as "never varied": single precision and rounding in headers."""
+OUTLIER_SHARE = 0.05
+"""Outliers that are more of the baseline than this are no accidents but part of what is usual, and stay."""
 _LOG_RATIO = 10.0
 _STATES = 101
 
@@ -45,17 +47,21 @@ _STATES = 101
 class Baseline:
     """What was usual."""
 
-    first: int
-    """Index of the first case after the baseline."""
     n_used: int
     n_outliers: int
-    """Baseline values that were left out of the limits."""
+    """Baseline values that were left out of the limits for single cases."""
     centre: float
     """Mean of the used values, on the scale."""
     sd: float
     """Their standard deviation, on the scale; 0 if they never varied."""
     scale: Scale
     """``log10`` for positive values that spread over more than a factor of 10."""
+    values: NDArray[np.float64]
+    """Sorted, outliers included, as given: what ranks are taken among."""
+
+    def value_at(self, score: float) -> float:
+        """Return the baseline value whose centred normal score is this; the extremes beyond them."""
+        return float(np.quantile(self.values, stats.norm.cdf(_mean_score(self.values) + score)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +74,8 @@ class Alarm:
     onset: int
     """Where the change seems to have begun: CUSUM's last zero, the run's first case; else the same as ``index``."""
     size: float
-    """In baseline standard deviations; in percentage points for proportions; relative for constants."""
+    """In baseline standard deviations (of ranks for lasting changes); in percentage points for proportions; relative
+    for constants."""
     words: str
 
 
@@ -89,13 +96,18 @@ class Limits:
 class NumberCharts:
     """The charts of one numeric feature."""
 
+    first: int
+    """Index of the first case after the baseline."""
     baseline: Baseline
     limits: Limits
     run_length: float
     values: NDArray[np.float64]
     """(case,) as given; NaN where a case has none."""
     scores: NDArray[np.float64]
-    """(case,) in baseline standard deviations."""
+    """(case,) normal scores of the ranks among the baseline's values, centred."""
+    low: float
+    """Single cases below it are an alarm; in the unit of the values."""
+    high: float
     ewma: NDArray[np.float64]
     """(case,) from the first case after the baseline on; NaN before."""
     ewma_limits: NDArray[np.float64]
@@ -132,19 +144,21 @@ def chart_numbers(
 ) -> NumberCharts:
     """Chart a numeric feature.
 
-    1. Baseline: values farther than 3.5 robust deviations (1.4826 MAD) from the median are left out; mean and standard
-       deviation of the others are the centre and the unit. Positive values that spread over more than a factor of 10
-       are charted as log10.
-    2. Individuals: alarm beyond t(1 - 1 / (2 ARL), n - 1) sqrt(1 + 1/n), the limit of a prediction interval, so that
-       the chance of a false alarm is 1/ARL for normal values however short the baseline.
-    3. Run rule: alarm after so many cases in a row on one side of the centre that chance does it once in ARL cases
-       (moved outwards by the centre's standard error).
+    1. Single cases: alarm beyond t(1 - 1 / (2 ARL), n - 1) sqrt(1 + 1/n) standard deviations from the mean, the limit
+       of a prediction interval for normal values, and only beyond all baseline values by half of their range: tails
+       of real data are longer. Baseline values farther than 3.5 robust deviations (1.4826 MAD) from the median are
+       left out of mean and deviation, unless they are more than 5 % of the baseline. Positive values that spread over
+       more than a factor of 10 are charted as log10.
+    2. Lasting changes are looked for in normal scores of ranks, u = q - mean q with q = the normal quantile of
+       (number of smaller baseline values + half of the equal ones + 1/2) / (n + 1). So false alarms do not depend on
+       the distribution, and one wild case is not taken for a lasting change.
+    3. Run rule: alarm after so many cases in a row on one side of the baseline's median that chance does it once in ARL
+       cases (allowing for the median's standard error).
     4. EWMA with weight 0.2: alarm beyond L sqrt(w / (2 - w) (1 - (1 - w)^2t) + 1/n); L from the ARL (Markov chain);
-       the last term is the centre's own error.
+       the last term is the baseline's own error.
     5. CUSUM: S+ = max(0, S+ + u - k), S- likewise; k = 0.5 + 1/sqrt(n), alarm above h; h from the ARL (Siegmund).
 
-    A feature that never varied in the baseline alarms at the first other value. EWMA and CUSUM see scores cut at the
-    individuals' limit, so that one wild case is not taken for a lasting change.
+    A feature that never varied in the baseline alarms at the first other value.
 
     Parameters
     ----------
@@ -170,13 +184,30 @@ def chart_numbers(
     numbers = np.asarray(values, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(numbers))
     _require_baseline(baseline, len(known), run_length)
-    usual, scores = _standardised(numbers, known, baseline)
-    limits = limits_for(run_length, usual.n_used)
+    usual = _baseline_of(numbers[known[:baseline]])
+    first = int(known[baseline]) if len(known) > baseline else len(numbers)
+    limits = limits_for(run_length, baseline)
+    low, high = _single_case_bounds(usual, limits)
+    scores = _normal_scores(numbers, usual)
     after = known[baseline:]
-    if usual.sd == 0:
-        alarms = _constant_alarms(numbers, after, usual)
-        return _charts(numbers, scores, usual, limits, run_length, after, alarms=alarms)
-    return _charts(numbers, scores, usual, limits, run_length, after, alarms=None)
+    ewma, ewma_limits = _ewma(scores[after], limits, baseline)
+    cusum_high, cusum_low = _cusum(scores[after], limits)
+    charts = NumberCharts(
+        first=first,
+        baseline=usual,
+        limits=limits,
+        run_length=run_length,
+        values=numbers,
+        scores=scores,
+        low=low,
+        high=high,
+        ewma=_spread_out(ewma, after, len(numbers)),
+        ewma_limits=_spread_out(ewma_limits, after, len(numbers)),
+        cusum_high=_spread_out(cusum_high, after, len(numbers)),
+        cusum_low=_spread_out(cusum_low, after, len(numbers)),
+        alarms=(),
+    )
+    return replace(charts, alarms=_alarms(charts, after))
 
 
 def chart_proportion(
@@ -317,25 +348,19 @@ def _require_baseline(baseline: int, known: int, run_length: float) -> None:
         )
 
 
-def _standardised(
-    numbers: NDArray[np.float64], known: NDArray[np.intp], baseline: int
-) -> tuple[Baseline, NDArray[np.float64]]:
-    usual = numbers[known[:baseline]]
-    log = bool((usual > 0).all()) and float(usual.max() / usual.min()) > _LOG_RATIO
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = np.log10(np.maximum(numbers, np.finfo(np.float64).tiny)) if log else numbers.copy()
-    kept = _without_outliers(scaled[known[:baseline]])
+def _baseline_of(values: NDArray[np.float64]) -> Baseline:
+    log = bool((values > 0).all()) and float(values.max() / values.min()) > _LOG_RATIO
+    scaled = np.log10(values) if log else values
+    kept = _without_outliers(scaled)
     varied = float(np.ptp(kept)) > HEADER_NOISE * float(np.abs(kept).max())
-    centre, sd = float(kept.mean()), float(kept.std(ddof=1)) if varied else 0.0
-    found = Baseline(
-        first=int(known[baseline]) if len(known) > baseline else len(numbers),
+    return Baseline(
         n_used=len(kept),
-        n_outliers=baseline - len(kept),
-        centre=centre,
-        sd=sd,
+        n_outliers=len(values) - len(kept),
+        centre=float(kept.mean()),
+        sd=float(kept.std(ddof=1)) if varied else 0.0,
         scale="log10" if log else "linear",
+        values=np.sort(values),
     )
-    return found, (scaled - centre) / sd if sd else np.where(np.isnan(numbers), np.nan, 0.0)
 
 
 def _without_outliers(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -343,54 +368,65 @@ def _without_outliers(values: NDArray[np.float64]) -> NDArray[np.float64]:
     deviation = 1.4826 * float(np.median(np.abs(values - median)))
     kept = values[np.abs(values - median) <= OUTLIER_DEVIATIONS * deviation]
     # a feature that is the same in most cases has no robust deviation; then nothing is an outlier
-    return kept if deviation and len(kept) >= 3 else values
+    return kept if deviation and len(values) - len(kept) <= OUTLIER_SHARE * len(values) else values
 
 
-def _charts(
-    numbers: NDArray[np.float64],
-    scores: NDArray[np.float64],
-    usual: Baseline,
-    limits: Limits,
-    run_length: float,
-    after: NDArray[np.intp],
-    *,
-    alarms: tuple[Alarm, ...] | None,
-) -> NumberCharts:
-    seen = np.clip(scores[after], -limits.individuals, limits.individuals)
-    tracks = [np.full(len(numbers), np.nan) for _ in range(4)]
-    for track, part in zip(tracks, (*_ewma(seen, limits, usual), *_cusum(seen, limits)), strict=True):
-        track[after] = part
-    if alarms is None:
-        found = (
-            _individuals_alarm(scores, after, limits),
-            _run_alarm(scores, after, limits),
-            _ewma_alarm(tracks[0], tracks[1], after),
-            _cusum_alarm(tracks[2], tracks[3], after, limits),
-        )
-        alarms = tuple(alarm for alarm in found if alarm is not None)
-    return NumberCharts(
-        baseline=usual,
-        limits=limits,
-        run_length=run_length,
-        values=numbers,
-        scores=scores,
-        ewma=tracks[0],
-        ewma_limits=tracks[1],
-        cusum_high=tracks[2],
-        cusum_low=tracks[3],
-        alarms=alarms,
+def _single_case_bounds(usual: Baseline, limits: Limits) -> tuple[float, float]:
+    """Return the values beyond which a single case is an alarm."""
+    used = np.log10(usual.values) if usual.scale == "log10" else usual.values
+    # the used values are those in the middle of the sorted ones, as outliers are at the ends
+    kept = np.sort(_without_outliers(used))
+    room = float(np.ptp(kept)) / 2
+    low = min(usual.centre - limits.individuals * usual.sd, float(kept[0]) - room)
+    high = max(usual.centre + limits.individuals * usual.sd, float(kept[-1]) + room)
+    return (10**low, 10**high) if usual.scale == "log10" else (low, high)
+
+
+def _normal_scores(numbers: NDArray[np.float64], usual: Baseline) -> NDArray[np.float64]:
+    found = _quantiles(numbers, usual.values) - _mean_score(usual.values)
+    return np.where(np.isnan(numbers), np.nan, found)
+
+
+def _mean_score(values: NDArray[np.float64]) -> float:
+    """Return the mean score of a baseline among itself: not 0 if many values are equal."""
+    return float(_quantiles(values, values).mean())
+
+
+def _quantiles(numbers: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return normal scores of ranks among sorted values; equal ones count half."""
+    smaller = np.searchsorted(among, numbers, "left")
+    not_larger = np.searchsorted(among, numbers, "right")
+    scores: NDArray[np.float64] = stats.norm.ppf((0.5 * (smaller + not_larger) + 0.5) / (len(among) + 1))
+    return scores
+
+
+def _spread_out(track: NDArray[np.float64], places: NDArray[np.intp], length: int) -> NDArray[np.float64]:
+    found = np.full(length, np.nan)
+    found[places] = track
+    return found
+
+
+def _alarms(charts: NumberCharts, after: NDArray[np.intp]) -> tuple[Alarm, ...]:
+    if charts.baseline.sd == 0:
+        return _constant_alarms(charts.values, after, charts.baseline)
+    found = (
+        _individuals_alarm(charts, after),
+        _run_alarm(charts, after),
+        _ewma_alarm(charts, after),
+        _cusum_alarm(charts, after),
     )
+    return tuple(alarm for alarm in found if alarm is not None)
 
 
 def _ewma(
-    scores: NDArray[np.float64], limits: Limits, usual: Baseline
+    scores: NDArray[np.float64], limits: Limits, baseline: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     smoothed, level = np.empty(len(scores)), 0.0
     for i, score in enumerate(scores):
         level += EWMA_WEIGHT * (float(score) - level)
         smoothed[i] = level
     steps = np.arange(1, len(scores) + 1)
-    variance = EWMA_WEIGHT / (2 - EWMA_WEIGHT) * (1 - (1 - EWMA_WEIGHT) ** (2 * steps)) + 1 / usual.n_used
+    variance = EWMA_WEIGHT / (2 - EWMA_WEIGHT) * (1 - (1 - EWMA_WEIGHT) ** (2 * steps)) + 1 / baseline
     return smoothed, limits.ewma * np.sqrt(variance)
 
 
@@ -404,58 +440,63 @@ def _cusum(scores: NDArray[np.float64], limits: Limits) -> tuple[NDArray[np.floa
     return high, low
 
 
-def _individuals_alarm(scores: NDArray[np.float64], after: NDArray[np.intp], limits: Limits) -> Alarm | None:
-    beyond = after[np.abs(scores[after]) > limits.individuals]
+def _individuals_alarm(charts: NumberCharts, after: NDArray[np.intp]) -> Alarm | None:
+    values, usual = charts.values, charts.baseline
+    beyond = after[(values[after] < charts.low) | (values[after] > charts.high)]
     if not len(beyond):
         return None
-    index, size = int(beyond[0]), float(scores[beyond[0]])
-    words = f"one case {_signed(size)} standard deviations from the baseline mean (limit {limits.individuals:.1f})"
-    return Alarm(chart="individuals", index=index, onset=index, size=size, words=words)
+    index = int(beyond[0])
+    value = float(values[index])
+    scaled = math.log10(value) if usual.scale == "log10" and value > 0 else value
+    words = f"one case has {value:.4g}; the limits are {charts.low:.4g} and {charts.high:.4g}"
+    return Alarm(chart="individuals", index=index, onset=index, size=(scaled - usual.centre) / usual.sd, words=words)
 
 
-def _run_alarm(scores: NDArray[np.float64], after: NDArray[np.intp], limits: Limits) -> Alarm | None:
+def _run_alarm(charts: NumberCharts, after: NDArray[np.intp]) -> Alarm | None:
+    median = float(np.median(charts.baseline.values))
     length, side = 0, 0.0
     for place, index in enumerate(after):
-        now = float(np.sign(scores[index]))
+        now = float(np.sign(charts.values[index] - median))
         length = length + 1 if now and now == side else int(bool(now))
         side = now
-        if length == limits.run:
-            onset = int(after[place - length + 1])
-            size = float(np.mean(scores[after[place - length + 1 : place + 1]]))
-            words = (
-                f"{length} cases in a row {'above' if now > 0 else 'below'} the baseline mean, by "
-                f"{_signed(size)} standard deviations on average"
-            )
-            return Alarm(chart="run", index=int(index), onset=onset, size=size, words=words)
+        if length == charts.limits.run:
+            words = f"{length} cases in a row {'above' if now > 0 else 'below'} the baseline's median"
+            return _lasting("run", charts, after[place - length + 1 : place + 1], words)
     return None
 
 
-def _ewma_alarm(smoothed: NDArray[np.float64], limits: NDArray[np.float64], after: NDArray[np.intp]) -> Alarm | None:
-    beyond = after[np.abs(smoothed[after]) > limits[after]]
+def _ewma_alarm(charts: NumberCharts, after: NDArray[np.intp]) -> Alarm | None:
+    beyond = after[np.abs(charts.ewma[after]) > charts.ewma_limits[after]]
     if not len(beyond):
         return None
     index = int(beyond[0])
-    size = float(smoothed[index])
-    words = f"the moving average is {_signed(size)} standard deviations from the baseline mean"
-    return Alarm(chart="ewma", index=index, onset=index, size=size, words=f"{words} (limit {limits[index]:.2f})")
+    words = f"the moving average of ranks is {charts.ewma[index]:+.2f} (limit {charts.ewma_limits[index]:.2f})"
+    return Alarm(chart="ewma", index=index, onset=index, size=float(charts.ewma[index]), words=words)
 
 
-def _cusum_alarm(
-    high: NDArray[np.float64], low: NDArray[np.float64], after: NDArray[np.intp], limits: Limits
-) -> Alarm | None:
-    beyond = after[(high[after] > limits.cusum) | (low[after] > limits.cusum)]
+def _cusum_alarm(charts: NumberCharts, after: NDArray[np.intp]) -> Alarm | None:
+    high, low, limit = charts.cusum_high, charts.cusum_low, charts.limits.cusum
+    beyond = after[(high[after] > limit) | (low[after] > limit)]
     if not len(beyond):
         return None
-    index = int(beyond[0])
-    rising = bool(high[index] > limits.cusum)
-    track = high if rising else low
-    place = int(np.searchsorted(after, index))
-    zeros = np.flatnonzero(track[after[:place]] == 0)
+    rising = bool(high[beyond[0]] > limit)
+    place = int(np.searchsorted(after, beyond[0]))
+    # the change begins after the last zero of the sum (Montgomery 9.1.2)
+    zeros = np.flatnonzero((high if rising else low)[after[:place]] == 0)
     start = int(zeros[-1]) + 1 if len(zeros) else 0
-    # Montgomery 9.1.4: the mean since the last zero is the reference plus the sum over the cases since then
-    size = (limits.cusum_reference + float(track[index]) / (place - start + 1)) * (1 if rising else -1)
-    words = f"a lasting shift of about {_signed(size)} standard deviations since case {int(after[start]) + 1}"
-    return Alarm(chart="cusum", index=index, onset=int(after[start]), size=size, words=words)
+    words = f"a lasting {'rise' if rising else 'fall'} since case {int(after[start]) + 1}"
+    return _lasting("cusum", charts, after[start : place + 1], words)
+
+
+def _lasting(chart: ChartKind, charts: NumberCharts, cases: NDArray[np.intp], words: str) -> Alarm:
+    median, usual = float(np.median(charts.values[cases])), float(np.median(charts.baseline.values))
+    return Alarm(
+        chart=chart,
+        index=int(cases[-1]),
+        onset=int(cases[0]),
+        size=float(charts.scores[cases].mean()),
+        words=f"{words}: their median is {median:.4g}, the baseline's {usual:.4g}",
+    )
 
 
 def _constant_alarms(numbers: NDArray[np.float64], after: NDArray[np.intp], usual: Baseline) -> tuple[Alarm, ...]:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from delineate.clinical.monitoring import FeatureAlarm, FeatureChart, Monitoring
 from delineate.execution.atomic import write_bytes
-from delineate.metrics.control_charts import NumberCharts, ProportionChart
+from delineate.metrics.control_charts import Baseline, NumberCharts, ProportionChart
 from delineate.reports.axes import Axis, Frame, axis_for
 from delineate.reports.report_data import Fact
 from delineate.reports.svg import Node, element, hover, label, number, picture, quantity
@@ -25,6 +25,7 @@ from delineate.reports.svg import Node, element, hover, label, number, picture, 
 TEMPLATE = "control_charts.html.j2"
 WIDTH, LEFT, HEIGHT, SUM_HEIGHT = 960.0, 64.0, 170.0, 90.0
 GAP = 58.0
+EWMA_LIMIT = "line c1 dashed thin"
 CHART_NAMES = {
     "individuals": "single case",
     "run": "run on one side",
@@ -150,29 +151,26 @@ def _panel(chart: FeatureChart) -> _Panel:
 
 
 def _number_picture(chart: FeatureChart, numbers: NumberCharts) -> Markup:
-    usual, limits = numbers.baseline, numbers.limits
-
-    def back(score: float) -> float:
-        value = usual.centre + score * usual.sd
-        return float(10**value) if usual.scale == "log10" else float(value)
-
-    bounds = [back(s * limits.individuals) for s in (-1, 0, 1)]
+    usual = numbers.baseline
+    bounds = (numbers.low, float(np.median(usual.values)), numbers.high)
     x = Axis(low=0.0, high=len(numbers.values) + 1.0, text="")
     shown = [*numbers.values[np.isfinite(numbers.values)], *(bounds if usual.sd else ())]
     y = axis_for(shown, "value", log=usual.scale == "log10" and min(shown) > 0)
     upper = Frame(x=x, y=y, left=LEFT, top=22, width=WIDTH - LEFT - 24, height=HEIGHT)
-    parts = [_baseline_area(upper, usual.first), upper.draw()]
+    parts = [_baseline_area(upper, numbers.first), upper.draw()]
     if usual.sd:
         parts += [_level(upper, bound, "zero" if i == 1 else "limit") for i, bound in enumerate(bounds)]
-        parts.append(_track(upper, [back(v) for v in numbers.ewma], "line c1"))
-        parts += [
-            _track(upper, [back(side * v) for v in numbers.ewma_limits], "line c1 dashed thin") for side in (-1, 1)
-        ]
+        tracks = (("line c1", numbers.ewma), *((EWMA_LIMIT, side * numbers.ewma_limits) for side in (-1, 1)))
+        parts += [_track(upper, [_back(usual, v) for v in track], class_) for class_, track in tracks]
     parts += _dots(upper, chart, numbers.values)
     parts.append(_alarm_line(upper, chart))
     parts += _sums(numbers, x) if usual.sd else []
     height = 22 + HEIGHT + (GAP + SUM_HEIGHT if usual.sd else 0) + 42
     return picture(WIDTH, height, *parts, label=f"Control charts of {chart.series.feature}")
+
+
+def _back(usual: Baseline, score: float) -> float:
+    return math.nan if math.isnan(score) else usual.value_at(score)
 
 
 def _sums(numbers: NumberCharts, x: Axis) -> list[Node]:
@@ -182,7 +180,7 @@ def _sums(numbers: NumberCharts, x: Axis) -> list[Node]:
     axis = Axis(low=x.low, high=x.high, text="case")
     lower = Frame(x=axis, y=y, left=LEFT, top=22 + HEIGHT + GAP, width=WIDTH - LEFT - 24, height=SUM_HEIGHT)
     return [
-        _baseline_area(lower, numbers.baseline.first),
+        _baseline_area(lower, numbers.first),
         lower.draw(),
         *(_level(lower, value, "limit") for value in (limit, -limit)),
         _level(lower, 0.0, "zero"),

@@ -288,7 +288,8 @@ def _chart_json(chart: FeatureChart) -> dict[str, Any]:
     }
     if chart.numbers is not None:
         found |= {
-            "baseline": asdict(chart.numbers.baseline),
+            "baseline": {**asdict(chart.numbers.baseline), "values": _plain(chart.numbers.baseline.values)},
+            "single_case_limits": [chart.numbers.low, chart.numbers.high],
             "limits": asdict(chart.numbers.limits),
             "ewma": _plain(chart.numbers.ewma),
             "ewma_limits": _plain(chart.numbers.ewma_limits),
