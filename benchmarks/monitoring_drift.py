@@ -1,8 +1,8 @@
 """What control charts see of a drift: 60 days of real cases, with a disturbance injected after day 40.
 
-Drafts are the cross-validation predictions of a run on the Hippocampus data, references stand for what people approve.
-Three cases a day in a shuffled order; from day 41 on every image (and, where geometry changes, its reference) is
-disturbed and segmented anew by the model of the fold that never saw the case.
+Drafts are predictions of a run on the Hippocampus data, each case by the model of the fold that never saw it (without
+mirroring); references stand for what people approve. Three cases a day in a shuffled order; from day 41 on every image
+(and, where geometry changes, its reference) is disturbed before it is segmented.
 
     python benchmarks/monitoring_drift.py --data DATASET --run RUN --out FOLDER
 
@@ -116,8 +116,12 @@ def prepare(
         return
     image = read_image(options.data / "imagesTr" / file)
     reference = read_labels(options.data / "labelsTr" / file)
-    draft = read_labels(options.run / f"fold_{fold}" / "validation" / file)
-    if disturbance is not None:
+    ordinary = options.out / "ordinary" / file
+    if disturbance is None:
+        if not ordinary.exists():
+            write_labels(ordinary, segment_case(image, models[fold]).labels)
+        draft = read_labels(ordinary)
+    else:
         change, geometry = disturbance
         image = change(image)
         if geometry:

@@ -96,12 +96,11 @@ def category_shift(
     codes = np.array([names[name] for name in (*baseline, *recent)])
     n = len(baseline)
     counts = [np.bincount(part, minlength=len(names)) for part in (codes[:n], codes[n:])]
-    observed = _distance(counts[0], counts[1])
-    drawn = np.random.default_rng(seed).permuted(np.tile(codes, (permutations, 1)), axis=1)
-    far = 0
-    for row in drawn:
-        first = np.bincount(row[:n], minlength=len(names))
-        far += _distance(first, counts[0] + counts[1] - first) >= observed - 1e-12
+    observed = float(_distance(counts[0], counts[1]))
+    drawn = np.random.default_rng(seed).permuted(np.tile(codes, (permutations, 1)), axis=1)[:, :n]
+    first = np.stack([(drawn == code).sum(axis=1) for code in range(len(names))], axis=1)
+    distances = _distance(first, counts[0] + counts[1] - first)
+    far = int((distances >= observed - 1e-12).sum())
     return DistributionShift(
         psi=_psi(*counts),
         statistic=observed,
@@ -158,5 +157,8 @@ def _psi(before: NDArray[np.intp], now: NDArray[np.intp]) -> float:
     return float(np.sum((r - b) * np.log(r / b)))
 
 
-def _distance(first: NDArray[np.intp], second: NDArray[np.intp]) -> float:
-    return float(0.5 * np.abs(first / first.sum() - second / second.sum()).sum())
+def _distance(first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return half the summed differences of the shares along the last axis."""
+    shares = [counts / counts.sum(axis=-1, keepdims=True) for counts in (first, second)]
+    distances: NDArray[np.float64] = 0.5 * np.abs(shares[0] - shares[1]).sum(axis=-1)
+    return distances

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ class Boundary:
         return len(self.critical)
 
 
+@cache
 def obrien_fleming(looks: int, alpha: float = 0.05) -> Boundary:
     """Return O'Brien and Fleming's two-sided boundary.
 
@@ -97,6 +99,7 @@ def crossing_probability(critical: tuple[float, ...], drift: float = 0.0) -> flo
     return crossed
 
 
+@cache
 def inflation(boundary: Boundary, power: float) -> float:
     """Return by how much the looks enlarge the study that has this power, as a factor of 1 or a little more.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Literal
 
 from scipy import stats
@@ -57,6 +58,7 @@ def cases_for_proportion(expected: float, half_width: float, *, level: float = C
     return _smallest(wide_enough, start=1)
 
 
+@cache
 def cases_for_mean(sd: float, half_width: float, *, level: float = CONFIDENCE_LEVEL) -> int:
     """Return the cases with which Student's interval of a mean is at most so wide to either side at this deviation.
 
@@ -83,6 +85,7 @@ def cases_for_mean(sd: float, half_width: float, *, level: float = CONFIDENCE_LE
     return _smallest(narrow, start=2)
 
 
+@cache
 def pairs_for_difference(difference: float, sd: float, *, power: float, alpha: float = 0.05, sides: Sides = 2) -> int:
     """Return the pairs with which a paired t test finds a mean difference with the wanted power (noncentral t).
 
@@ -113,6 +116,7 @@ def pairs_for_difference(difference: float, sd: float, *, power: float, alpha: f
     return _smallest(lambda n: _t_power(effect * math.sqrt(n), n - 1, alpha, sides) >= power, start=2)
 
 
+@cache
 def cases_per_arm_for_means(
     difference: float, sd: float, *, power: float, alpha: float = 0.05, sides: Sides = 2
 ) -> int:
