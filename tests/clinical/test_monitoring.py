@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from study_examples import edit_payload
 
+from clinical.study_examples import edit_payload
 from delineate.clinical.ledger import Ledger
 from delineate.clinical.monitoring import RULES_PER_NUMBER, MonitoringPlan, monitor
 from delineate.clinical.observations import CASE_KIND, EDIT_KIND, Observation, observations_of, record, series_of

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from scipy import stats
-from study_examples import protocol_content
 
+from clinical.study_examples import protocol_content
 from delineate.clinical.allocation import arms_of
 from delineate.clinical.protocol import cases_needed, cases_to_enrol, digest_of, read_protocol, template
 from delineate.errors import ProtocolError

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from study_examples import edit_payload, locked_study, protocol_content
 
+from clinical.study_examples import edit_payload, locked_study, protocol_content
 from delineate.clinical.study import LOCKED_FILE, PROTOCOL_FILE, Study
 from delineate.clinical.study_analysis import ALL, analyse
 from delineate.errors import LedgerError, ProtocolError, UsageError

@@ -183,11 +183,11 @@ def _flow(protocol: Protocol, state: StudyState, cases: Sequence[str]) -> Flow:
     kept = [c for c in counted if c not in state.excluded]
     return Flow(
         assessed=len(counted) + len(state.ineligible),
-        ineligible=Counter(state.ineligible.values()),
+        ineligible=dict(Counter(state.ineligible.values())),
         enrolled=len(counted),
         allocated={arm: sum(arm in e.arms for e in counted.values()) for arm in protocol.arms},
         completed={arm: sum((c, arm) in state.outcomes for c in kept) for arm in protocol.arms},
-        excluded=Counter(reason for c, reason in state.excluded.items() if c in counted),
+        excluded=dict(Counter(reason for c, reason in state.excluded.items() if c in counted)),
         incomplete=len(kept) - len(cases),
         analysed=len(cases),
         sentinels=len(state.enrolled) - len(counted),
