@@ -65,14 +65,14 @@ def test_a_whole_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     found = json.loads((tmp_path / "out" / "analysis.json").read_text())
     assert found["flow"]["ineligible"] == {"metal": 1}
     assert found["primary"]["value"] > 300
-    rows = list(csv.DictReader((tmp_path / "out" / "endpoints.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "endpoints.csv").read_text().splitlines()))
     row = {(r["arm"], r["endpoint"], r["structure"], r["reader"]): r for r in rows}
     n = int(row["assisted", "acceptance", "all", "all"]["n"])
     assert float(row["assisted", "unchanged", "all", "all"]["value"]) == pytest.approx(-(-n // 2) / n)
     assert float(row["assisted", "acceptance", "Posterior", "all"]["value"]) == 1.0
     assert float(row["manual", "accuracy_dice", "all", "all"]["value"]) == 1.0
     assert run("export", study, "-o", tmp_path / "export") == 0
-    outcomes = list(csv.DictReader((tmp_path / "export" / "outcomes.csv").open()))
+    outcomes = list(csv.DictReader((tmp_path / "export" / "outcomes.csv").read_text().splitlines()))
     assert len(outcomes) == n * 4
     assert main(["monitor", "verify", str(study / "ledger.jsonl")]) == 0
 

@@ -26,6 +26,7 @@ def test_psi_is_its_formula() -> None:
     r = (np.array([10, 0, 0, 0, 30]) + 0.5) / 42.5
     assert found.psi == pytest.approx(float(((r - b) * np.log(r / b)).sum()))
     assert psi_words(found.psi) == "shift"
+    assert psi_words(numeric_shift(np.full(40, 1.0), np.full(20, 0.8)).psi) == "shift"
     assert psi_words(numeric_shift(baseline, baseline).psi) == "no shift"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinical.study_examples import locked_study
 
+from clinical.study_examples import locked_study
 from delineate.clinical.study import Study
 from delineate.errors import ProtocolError, UsageError
 from delineate.execution import Cancellation, Silent, Watched

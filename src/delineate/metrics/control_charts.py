@@ -469,9 +469,12 @@ def _ewma_alarm(charts: NumberCharts, after: NDArray[np.intp]) -> Alarm | None:
     beyond = after[np.abs(charts.ewma[after]) > charts.ewma_limits[after]]
     if not len(beyond):
         return None
-    index = int(beyond[0])
-    words = f"the moving average of ranks is {charts.ewma[index]:+.2f} (limit {charts.ewma_limits[index]:.2f})"
-    return Alarm(chart="ewma", index=index, onset=index, size=float(charts.ewma[index]), words=words)
+    place = int(np.searchsorted(after, beyond[0]))
+    recent = after[max(0, place + 1 - round(1 / EWMA_WEIGHT)) : place + 1]
+    side = "above" if charts.ewma[beyond[0]] > 0 else "below"
+    found = _lasting("ewma", charts, recent, f"the moving average is {side} its limit; the last {len(recent)} cases")
+    # a moving average does not tell where a change began
+    return replace(found, onset=found.index)
 
 
 def _cusum_alarm(charts: NumberCharts, after: NDArray[np.intp]) -> Alarm | None:

@@ -57,10 +57,15 @@ def numeric_shift(
     """
     before, now = (_numbers(sample) for sample in (baseline, recent))
     inner = np.unique(np.quantile(before, np.linspace(0, 1, PSI_BINS + 1)[1:-1]))
-    shares = [np.bincount(np.searchsorted(inner, sample), minlength=len(inner) + 1) for sample in (before, now)]
+    # below, at and above every edge, so that values which many cases share have a bin of their own
+    places = [
+        np.searchsorted(inner, sample, "left") + np.searchsorted(inner, sample, "right") for sample in (before, now)
+    ]
+    counts = [np.bincount(place, minlength=2 * len(inner) + 1) for place in places]
+    used = counts[0] + counts[1] > 0
     found = stats.ks_2samp(before, now)
     return DistributionShift(
-        psi=_psi(*shares),
+        psi=_psi(counts[0][used], counts[1][used]),
         statistic=float(found.statistic),
         p_value=float(found.pvalue),
         n_baseline=len(before),

@@ -214,7 +214,7 @@ def _category_rows(chart: FeatureChart) -> tuple[tuple[str, int, int], ...]:
 def _baseline_area(frame: Frame, first: int) -> Node:
     left, right = (frame.place(x, frame.y.low)[0] for x in (frame.x.low, first + 0.5))
     area = element("rect", x=left, y=frame.top, width=right - left, height=frame.height, class_="usual")
-    return element("g", area, label("baseline", left + 5, frame.top + 13, class_="tick"))
+    return element("g", area, label("baseline", left + 5, frame.top + frame.height - 6, class_="tick"))
 
 
 def _level(frame: Frame, value: float, class_: str) -> Node:
