@@ -71,9 +71,11 @@ def test_a_whole_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert float(row["assisted", "unchanged", "all", "all"]["value"]) == pytest.approx(-(-n // 2) / n)
     assert float(row["assisted", "acceptance", "Posterior", "all"]["value"]) == 1.0
     assert float(row["manual", "accuracy_dice", "all", "all"]["value"]) == 1.0
-    assert run("export", study, "-o", tmp_path / "export") == 0
+    assert run("export", study, "-o", tmp_path / "export", "--actor", "lead") == 0
     outcomes = list(csv.DictReader((tmp_path / "export" / "outcomes.csv").read_text().splitlines()))
     assert len(outcomes) == n * 4
+    last = json.loads((study / "ledger.jsonl").read_text().splitlines()[-1])
+    assert (last["kind"], last["payload"]["evaluable"]) == ("exported", n)
     assert main(["monitor", "verify", str(study / "ledger.jsonl")]) == 0
 
 

@@ -243,7 +243,8 @@ def _analyse(session: Session) -> int:
 def _export(session: Session) -> int:
     from delineate.workflows.conduct_study import export_study, open_study
 
-    for path in export_study(open_study(session.options.study), session.options.out):
+    options = session.options
+    for path in export_study(open_study(options.study), options.out, actor=_actor(options)):
         print(path)
     return 0
 

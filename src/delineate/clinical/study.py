@@ -365,6 +365,18 @@ class Study:
         """Note that a hidden prediction was shown."""
         self.ledger.append(events.REVEALED, {"case": case_id}, actor=actor)
 
+    def note_exported(self, *, actor: str) -> None:
+        """Note that tables of outcomes were handed out: they can be looked at outside the planned looks.
+
+        Raises
+        ------
+        ProtocolError
+            If the protocol is not locked.
+        """
+        with self._open() as (writer, protocol, state):
+            payload = {"evaluable": len(state.evaluable(protocol)), "closed": state.closed is not None}
+            writer.append(events.EXPORTED, payload, actor=actor)
+
     def close(self, reason: str, *, actor: str) -> None:
         """End enrolment; an end before the planned number of cases is a deviation.
 

@@ -15,6 +15,7 @@ from delineate.clinical.protocol import Arm, Protocol
 LOCKED, ENROLLED, INELIGIBLE, EXCLUDED = "protocol-locked", "enrolled", "ineligible", "excluded"
 OUTCOME, ADVERSE, DEVIATION, ANSWER = "outcome", "adverse-event", "deviation", "answer"
 LOOKED, CLOSED, PREDICTED, REVEALED = "looked", "closed", "predicted", "revealed"
+EXPORTED = "exported"
 Severity = Literal["serious", "other"]
 
 

@@ -126,8 +126,8 @@ def analyse_study(study: Study, out: Path, *, actor: str) -> Analysis:
     return found
 
 
-def export_study(study: Study, out: Path) -> tuple[Path, ...]:
-    """Write what is recorded as tables, without looking at results: no endpoint is summarised.
+def export_study(study: Study, out: Path, *, actor: str) -> tuple[Path, ...]:
+    """Write what is recorded as tables; no endpoint is summarised, and the ledger says that outcomes were handed out.
 
     Writes ``outcomes.csv`` (one row per case, arm and structure), ``cases.csv``, ``events.csv``, ``study.json``.
 
@@ -136,6 +136,7 @@ def export_study(study: Study, out: Path) -> tuple[Path, ...]:
     ProtocolError
         If the protocol is not locked.
     """
+    study.note_exported(actor=actor)
     protocol, state = study.protocol(), study.state()
     _write_outcomes(state, out / "outcomes.csv")
     write_table(
