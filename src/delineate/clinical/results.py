@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from datetime import datetime
 
 import numpy as np
 
 from delineate.case import Result
 from delineate.clinical.coding import CodedStructure
-from delineate.errors import UsageError
+from delineate.errors import ReviewError
 from delineate.formats.dicom.source_series import SourceSeries
 
 _MADE_BY_REVIEW = object()
@@ -40,6 +40,8 @@ class DraftResult:
             self.structures,
         )
         digest.update(repr(facts).encode())
+        if self.result.probabilities is not None:
+            digest.update(np.ascontiguousarray(self.result.probabilities).tobytes())
         return digest.hexdigest()
 
 
@@ -65,16 +67,26 @@ class ApprovedResult:
 
     Raises
     ------
-    UsageError
+    ReviewError
         If it is made elsewhere, or the draft is not the one that was approved.
     """
 
     draft: DraftResult
     approval: Approval
-    _key: object
+    _key: InitVar[object]
 
-    def __post_init__(self) -> None:
-        if self._key is not _MADE_BY_REVIEW:
-            raise UsageError("An approved result is made by a review only: delineate.clinical.review.approve.")
+    def __post_init__(self, _key: object) -> None:
+        if _key is not _MADE_BY_REVIEW:
+            raise ReviewError("An approved result is made by a review only: delineate.clinical.review.approve.")
+        self.require_unchanged()
+
+    def require_unchanged(self) -> None:
+        """Check that the draft is still what was approved; every export asks.
+
+        Raises
+        ------
+        ReviewError
+            If the mask, its geometry, its source or its codes changed after the approval.
+        """
         if self.draft.content_sha256 != self.approval.content_sha256:
-            raise UsageError("The mask, its geometry or its source changed after the approval; review it again.")
+            raise ReviewError("The mask, its geometry or its source changed after the approval; review it again.")

@@ -40,6 +40,7 @@ STUDY_REFERENCE = "1.2.840.10008.3.1.2.3.1"
 ARTIFICIAL_INTELLIGENCE = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
 DECIMALS = 4
 """Of millimetres in contours: a tenth of a micrometre; a decimal string holds 16 characters."""
+SERIES_NUMBER = 902
 _CONTOUR_DATA = Tag(0x3006, 0x0050)
 
 Holes = Literal["keyhole", "xor"]
@@ -88,9 +89,12 @@ def write_rtstruct(
 
     Raises
     ------
+    ReviewError
+        If the content changed after the approval.
     ResourceError
         If the file cannot be written.
     """
+    approved.require_unchanged()
     dataset, written = _structure_set(approved.draft, settings or StructureSetSettings())
     dataset.ApprovalStatus = "APPROVED"
     dataset.ReviewDate = approved.approval.time_utc.strftime("%Y%m%d")
@@ -127,7 +131,7 @@ def _structure_set(draft: DraftResult, settings: StructureSetSettings) -> tuple[
     dataset.SOPInstanceUID = generate_uid(prefix=None)
     dataset.Modality = "RTSTRUCT"
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
-    dataset.SeriesNumber = None
+    dataset.SeriesNumber = SERIES_NUMBER
     dataset.SeriesDescription = "Contours"
     dataset.OperatorsName = None
     dataset.SeriesDate = dataset.StructureSetDate = dataset.InstanceCreationDate = now.strftime("%Y%m%d")
