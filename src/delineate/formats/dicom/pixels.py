@@ -58,11 +58,11 @@ def _stored(planes: Sequence[Plane]) -> list[NDArray[Any]]:
     opened: dict[int, NDArray[Any]] = {}
     for plane in planes:
         if id(plane.dataset) not in opened:
-            opened[id(plane.dataset)] = _frames(plane)
+            opened[id(plane.dataset)] = stored_frames(plane)
     return [opened[id(plane.dataset)][(plane.frame or 1) - 1] for plane in planes]
 
 
-def _frames(plane: Plane) -> NDArray[Any]:
+def stored_frames(plane: Plane) -> NDArray[Any]:
     """Return all frames (frame, y, x) of a plane's instance."""
     dataset = plane.dataset
     if int(dataset.get("SamplesPerPixel", 1)) != 1:
