@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delineate.cli import dicom_out_command
 from delineate.cli.scale_commands import manner_of, predict_on_cluster, train_elsewhere
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
 from delineate.errors import DatasetError, UsageError
@@ -214,7 +215,7 @@ def _train(session: Session) -> int:
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model package or run, or nnU-Net's model: a folder or a zip")
-    parser.add_argument("-i", "--input", type=Path, required=True, help="an image, or a folder of images")
+    parser.add_argument("-i", "--input", type=Path, help="an image, or a folder of images")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the label maps")
     parser.add_argument("--fold", nargs="+", metavar="K", help="folds to average; default: all of the model")
     parser.add_argument(
@@ -243,9 +244,14 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="torch", choices=("torch", "openvino"), help="what runs the networks; openvino: CPU only"
     )
+    dicom_out_command.declare_prediction(parser)
 
 
 def _predict(session: Session) -> int:
+    if (session.options.input is None) == (session.options.dicom is None):
+        raise UsageError("Say what to segment: either -i IMAGES or --dicom STUDY.")
+    if session.options.dicom is not None and session.options.cluster is not None:
+        raise UsageError("A DICOM study is segmented here, not on a cluster; leave --cluster out.")
     if session.options.cluster is not None:
         return predict_on_cluster(session)
     from delineate.workflows.model import load_model
@@ -262,6 +268,8 @@ def _predict(session: Session) -> int:
         configuration=options.configuration,
     )
     model = manner_of(options).of(model)
+    if options.dicom is not None:
+        return dicom_out_command.predict_study(session, model)
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,

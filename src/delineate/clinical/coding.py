@@ -7,9 +7,10 @@ import hashlib
 import hmac
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from delineate.case import LabelScheme, Structure
+from delineate.case import Structure
 from delineate.clinical.common_structures import COMMON_STRUCTURES, TARGETS, CommonStructure
 from delineate.planning.anatomy import StructureFacts, structure_facts
 
@@ -68,7 +69,7 @@ class CodedStructure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coding:
-    """The structures of a scheme, coded, and what could not be coded exactly."""
+    """Structures, coded, and what could not be coded exactly."""
 
     structures: tuple[CodedStructure, ...]
     notices: tuple[str, ...]
@@ -88,16 +89,16 @@ class _Known:
     notice: str = ""
 
 
-def code_structures(scheme: LabelScheme, *, series_uid: str, key: bytes = b"") -> Coding:
-    """Return the structures of a label scheme with codes, names, colours and identities.
+def code_structures(structures: Sequence[Structure], *, series_uid: str, key: bytes = b"") -> Coding:
+    """Return structures with codes, names, colours and identities.
 
     A name is looked up in the table of anatomy, among TG-263 names and among common structures, with and without its
     side. A name that none of them knows is coded as tissue, with a notice; it never gets a similar organ's code.
 
     Parameters
     ----------
-    scheme
-        What the values of the label map mean.
+    structures
+        What the values of the label map mean; background is left out.
     series_uid
         The series that was segmented. With the name it makes the tracking identity of a structure, so that the same
         structure of the same series has one identity in every object and every version.
@@ -105,15 +106,15 @@ def code_structures(scheme: LabelScheme, *, series_uid: str, key: bytes = b"") -
         Secret that keeps others from computing the identity; empty: a plain hash.
     """
     notices: list[str] = []
-    structures: list[CodedStructure] = []
+    coded: list[CodedStructure] = []
     taken: set[str] = set()
-    for number, structure in enumerate(s for s in scheme.structures if any(v > 0 for v in s.values)):
+    for number, structure in enumerate(s for s in structures if any(v > 0 for v in s.values)):
         known = _known(structure.name)
         if known.notice:
             notices.append(f"{structure.name}: {known.notice}")
         label = _unique_label(known.tg263 or _short(structure.name), taken)
-        structures.append(_coded(structure, known, label, number, _tracking_uid(series_uid, structure.name, key)))
-    return Coding(structures=tuple(structures), notices=tuple(notices))
+        coded.append(_coded(structure, known, label, number, _tracking_uid(series_uid, structure.name, key)))
+    return Coding(structures=tuple(coded), notices=tuple(notices))
 
 
 def _coded(structure: Structure, known: _Known, label: str, number: int, tracking_uid: str) -> CodedStructure:
@@ -184,7 +185,9 @@ def _facts_of(words: list[str], base: str, side: str) -> StructureFacts | None:
 
 def _from_facts(facts: StructureFacts) -> _Known:
     abnormal = facts.category is not None and facts.category.value == ABNORMAL.value
-    tumour = facts.kind is not None and facts.kind.value in {t.type[0] for t in COMMON_STRUCTURES.values() if _is_gtv(t)}
+    tumour = facts.kind is not None and facts.kind.value in {
+        t.type[0] for t in COMMON_STRUCTURES.values() if _is_gtv(t)
+    }
     return _Known(
         category=ABNORMAL if abnormal else ANATOMY,
         type=TISSUE if facts.kind is None else _code(facts.kind.value, facts.kind.meaning),

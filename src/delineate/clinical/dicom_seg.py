@@ -99,7 +99,9 @@ def write_draft_seg(
     ResourceError
         If the file cannot be written.
     """
-    return _write(path, draft, settings, "Segmentation by AI, not reviewed", "Draft by an algorithm, not reviewed", None)
+    return _write(
+        path, draft, settings, "Segmentation by AI, not reviewed", "Draft by an algorithm, not reviewed", None
+    )
 
 
 def _write(
@@ -188,7 +190,8 @@ def _segment_numbers(draft: DraftResult) -> NDArray[Any]:
     )
     for number, structure in enumerate(draft.structures, start=1):
         table[list(structure.values)] = number
-    return table[labels]
+    numbers: NDArray[Any] = table[labels]
+    return numbers
 
 
 def _probabilities(draft: DraftResult) -> NDArray[np.float32]:
@@ -206,7 +209,8 @@ def _probabilities(draft: DraftResult) -> NDArray[np.float32]:
         found = list(heads)
     else:
         raise UsageError(f"{len(draft.structures)} structures do not fit to {len(heads)} channels of probabilities.")
-    return np.clip(np.stack(found, axis=-1), 0.0, 1.0).astype(np.float32)
+    shares: NDArray[np.float32] = np.clip(np.stack(found, axis=-1), 0.0, 1.0).astype(np.float32)
+    return shares
 
 
 def _segment(

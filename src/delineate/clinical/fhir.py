@@ -20,11 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import pydicom
+from pydicom.errors import InvalidDicomError
+
 from delineate import __version__
 from delineate.clinical.attributes import MANUFACTURER, MODEL
 from delineate.clinical.coding import SNOMED, Code, CodedStructure
 from delineate.clinical.measurements import StructureMeasures
+from delineate.clinical.release import sha256_of
 from delineate.clinical.results import Approval, ApprovedResult, DraftResult
+from delineate.errors import ImageReadError
 from delineate.execution import write_text
 
 Version = Literal["R4B", "R5"]
@@ -132,6 +137,29 @@ def draft_bundle(
     return _bundle(draft, None, measures, files, settings or FhirSettings())
 
 
+def describe_file(path: Path, *, name: str = "") -> DicomFile:
+    """Return what a bundle says of a DICOM file.
+
+    Raises
+    ------
+    ImageReadError
+        If the file is no DICOM object.
+    """
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        return DicomFile(
+            name=name or path.name,
+            modality=str(header.Modality),
+            sop_class_uid=str(header.SOPClassUID),
+            sop_instance_uid=str(header.SOPInstanceUID),
+            series_uid=str(header.SeriesInstanceUID),
+            sha256=sha256_of(path),
+            size=path.stat().st_size,
+        )
+    except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError) as error:
+        raise ImageReadError(f"{path}: expected a DICOM object; the file cannot be read ({error}).") from error
+
+
 def write_bundle(path: Path, bundle: Resource) -> None:
     """Write a bundle as JSON.
 
@@ -192,7 +220,10 @@ def _device(context: _Context) -> Resource:
         "status": "active",
         "manufacturer": MANUFACTURER,
         "name" if context.r5 else "deviceName": [name],
-        "version": [{"value": __version__}, {"type": {"text": "model"}, "value": context.draft.result.provenance.model}],
+        "version": [
+            {"value": __version__},
+            {"type": {"text": "model"}, "value": context.draft.result.provenance.model},
+        ],
         "type": [software] if context.r5 else software,
     }
 
@@ -316,8 +347,10 @@ def _document(context: _Context, file: DicomFile) -> Resource:
 
 def _provenance(context: _Context, targets: Sequence[str]) -> Resource:
     agents: list[Resource] = [
-        {"type": _concept(f"{_TERMINOLOGY}/provenance-participant-type", "assembler", "Assembler"),
-         "who": context.reference("device")}
+        {
+            "type": _concept(f"{_TERMINOLOGY}/provenance-participant-type", "assembler", "Assembler"),
+            "who": context.reference("device"),
+        }
     ]
     if context.approval is not None:
         agents.append(

@@ -57,9 +57,14 @@ class Rule:
 
 
 TRANSITIONS: Mapping[State, tuple[Rule, ...]] = {
-    State.NEW: (Rule(target=State.RECEIVED, binds_content=False), Rule(target=State.INFERRED)),
+    State.NEW: (
+        Rule(target=State.RECEIVED, binds_content=False),
+        Rule(target=State.INFERRED),
+        Rule(target=State.EDITED),
+    ),
     State.RECEIVED: (
         Rule(target=State.INFERRED),
+        Rule(target=State.EDITED),
         Rule(target=State.REJECTED, needs_reason=True, binds_content=False),
     ),
     State.INFERRED: (
@@ -97,7 +102,8 @@ TRANSITIONS: Mapping[State, tuple[Rule, ...]] = {
     ),
     State.RECALLED: (Rule(target=State.AMENDED, needs_reason=True),),
 }
-"""What may follow what. A loop is a new version in the same state."""
+"""What may follow what. A loop is a new version in the same state. A mask that comes from a person is edited from the
+start, whether or not the ledger saw what a model made of the series."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

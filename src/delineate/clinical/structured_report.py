@@ -208,10 +208,8 @@ def _measurements(found: StructureMeasures) -> list[Measurement]:
     maximum = codes.SCT.Maximum
     return [
         Measurement(name=codes.SCT.Volume, value=_digits(found.volume_ml), unit=millilitre),
-        Measurement(
-            name=codes.SCT.Diameter, value=_digits(found.diameter_mm), unit=millimetre, derivation=maximum
-        ),
-        Measurement(name=codes.SCT.LongAxis, value=_digits(found.diameter_in_plane_mm), unit=millimetre)
+        Measurement(name=codes.SCT.Diameter, value=_digits(found.diameter_mm), unit=millimetre, derivation=maximum),
+        Measurement(name=codes.SCT.LongAxis, value=_digits(found.diameter_in_plane_mm), unit=millimetre),
     ]
 
 

@@ -269,7 +269,7 @@ def _code(item: Dataset, keyword: str) -> tuple[str, str, str]:
 
 
 def _placements(path: Path, planes: tuple[Plane, ...], source: SourceSeries) -> tuple[_Placement | None, ...]:
-    inverse = np.linalg.inv(source.grid.affine)
+    inverse: NDArray[np.float64] = np.linalg.inv(source.grid.affine).astype(np.float64)
     found: list[_Placement | None] = []
     for plane in planes:
         placement = _placement(plane, inverse)
