@@ -7,8 +7,9 @@ import hashlib
 import hmac
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from delineate.case import Structure
 from delineate.clinical.common_structures import COMMON_STRUCTURES, TARGETS, CommonStructure
@@ -145,8 +146,8 @@ def _known(name: str) -> _Known:
     common = COMMON_STRUCTURES.get(base)
     if common is not None:
         return _from_common(common, side)
-    either = structure_facts().get(f"{base}_left")
-    if either is not None and not side and either.kind is not None and either.category is not None:
+    either = _coded_anatomy()[0].get(f"{base}_left")
+    if either is not None and not side:
         return replace(_from_facts(either), side="", tg263="")
     return _Known(
         category=TISSUE,
@@ -173,14 +174,20 @@ def _without_side(words: list[str]) -> tuple[str, str]:
 
 def _facts_of(words: list[str], base: str, side: str) -> StructureFacts | None:
     """Return the row of the anatomy table that has codes and is exactly this structure."""
-    table = structure_facts()
     names = ["_".join(words)]
     if side:
         names += [f"{base}_{side}", f"{side}_{base}"]
-    found = [table[name] for name in names if name in table]
-    short = "".join(words)
-    found += [facts for facts in table.values() if facts.tg263 and "".join(_words(facts.tg263)) == short]
-    return next((facts for facts in found if facts.kind is not None and facts.category is not None), None)
+    by_name, by_tg263 = _coded_anatomy()
+    found = [by_name[name] for name in names if name in by_name]
+    return found[0] if found else by_tg263.get("".join(words))
+
+
+@lru_cache(maxsize=1)
+def _coded_anatomy() -> tuple[Mapping[str, StructureFacts], Mapping[str, StructureFacts]]:
+    """Return the rows of the anatomy table that have codes, by name and by TG-263 name, both in plain words."""
+    coded = [facts for facts in structure_facts().values() if facts.kind is not None and facts.category is not None]
+    by_name = {"_".join(_words(facts.name)): facts for facts in coded}
+    return by_name, {"".join(_words(facts.tg263)): facts for facts in coded if facts.tg263}
 
 
 def _from_facts(facts: StructureFacts) -> _Known:
