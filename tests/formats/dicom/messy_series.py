@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders import RLELosslessEncoder
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import (
     MPEG2MPML,
@@ -132,11 +133,18 @@ def compress(plane: Dataset, syntax: str) -> None:
     kind = np.uint8 if bits <= 8 else np.uint16
     raw = np.frombuffer(plane.PixelData, kind, plane.Rows * plane.Columns).reshape(plane.Rows, plane.Columns)
     if syntax == RLELossless:
-        from pydicom.pixels import RLELosslessEncoder  # pydicom's own coder, in numpy
-
-        plane.file_meta = FileMetaDataset()
-        coded = next(RLELosslessEncoder.iter_encode(plane, encoding_plugin="pydicom"))
-        del plane.file_meta
+        coded = RLELosslessEncoder.encode(
+            raw,
+            encoding_plugin="pydicom",
+            rows=plane.Rows,
+            columns=plane.Columns,
+            samples_per_pixel=1,
+            number_of_frames=1,
+            bits_allocated=plane.BitsAllocated,
+            bits_stored=bits,
+            pixel_representation=0,
+            photometric_interpretation="MONOCHROME2",
+        )
     elif syntax in (JPEGLossless, JPEGLosslessSV1):
         coded = imagecodecs.ljpeg_encode(raw, bitspersample=bits)
     elif syntax == JPEGLSLossless:
