@@ -151,3 +151,19 @@ def _named_images(dataset: Dataset) -> Iterator[str]:
         for contour in item.get("ContourSequence") or []:
             for image in contour.get("ContourImageSequence") or []:
                 yield str(image.get("ReferencedSOPInstanceUID", ""))
+
+
+def referenced_series(path: Path) -> frozenset[str]:
+    """Return the Series Instance UIDs of the images that a structure set says it was drawn on.
+
+    Raises
+    ------
+    ImageReadError
+        If the file is no structure set, or damaged.
+    """
+    return frozenset(
+        str(series.get("SeriesInstanceUID", ""))
+        for frame in _opened(path).get("ReferencedFrameOfReferenceSequence") or []
+        for study in frame.get("RTReferencedStudySequence") or []
+        for series in study.get("RTReferencedSeriesSequence") or []
+    )
