@@ -229,8 +229,10 @@ def _opened(name: str, source: Path | bytes) -> Dataset | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd is told by findings
-            content = io.BytesIO(source) if isinstance(source, bytes) else source
-            dataset = pydicom.dcmread(content, force=True, defer_size=DEFER_BYTES)
+            if isinstance(source, bytes):
+                dataset = pydicom.dcmread(io.BytesIO(source), force=True)
+            else:
+                dataset = pydicom.dcmread(source, force=True, defer_size=DEFER_BYTES)
             if _class_of(dataset) == DIRECTORY:
                 return dataset
             return _checked(dataset, source)
