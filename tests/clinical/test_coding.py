@@ -52,7 +52,9 @@ def test_known_names(name: str, code: str, label: str, side: str | None, interpr
     assert found.type.scheme == "SCT"
 
 
-@pytest.mark.parametrize("name", ["Anterior", "foo", "gtvision", "ventricle_left_thing", "vertebrae_L6", "1", "label 3"])
+@pytest.mark.parametrize(
+    "name", ["Anterior", "foo", "gtvision", "ventricle_left_thing", "vertebrae_L6", "1", "label 3"]
+)
 def test_unknown_names_are_tissue_with_a_notice(name: str) -> None:
     found = coded(name)
     assert found.structures[0].type == Code(value="85756007", scheme="SCT", meaning="Tissue")
@@ -90,9 +92,7 @@ def test_codes_are_those_of_the_standard() -> None:
     known = {value: meaning for entry in concepts["SCT"].values() for value, (meaning, _) in entry.items()}
     for name, common in (*COMMON_STRUCTURES.items(), *TARGETS.items()):
         value, meaning = common.type
-        meanings = {
-            m.split(" (")[0].lower() for e in concepts["SCT"].values() for v, (m, _) in e.items() if v == value
-        }
+        meanings = {m.split(" (")[0].lower() for e in concepts["SCT"].values() for v, (m, _) in e.items() if v == value}
         assert value in known, name
         assert any(meaning.lower() in m or m in meaning.lower() for m in meanings), (name, meanings)
         assert len(common.tg263) <= 16

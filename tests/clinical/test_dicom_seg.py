@@ -36,7 +36,11 @@ def round_trip(draft: DraftResult, path: Path, **how: Any) -> ReadSegmentation:
 
 @pytest.mark.parametrize("kind", ["binary", "labelmap"])
 @settings(max_examples=10, deadline=None)
-@given(labels=arrays(np.uint8, st.tuples(st.integers(2, 5), st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 3)))
+@given(
+    labels=arrays(
+        np.uint8, st.tuples(st.integers(2, 5), st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 3)
+    )
+)
 def test_masks_come_back_voxel_for_voxel(
     kind: str, labels: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

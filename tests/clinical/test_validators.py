@@ -27,7 +27,7 @@ from releases import approve_at_once
 
 from delineate.case import LabelScheme
 from delineate.clinical.coding import code_structures
-from delineate.clinical.dicom_seg import SegmentationSettings, SegKind, write_draft_seg, write_seg
+from delineate.clinical.dicom_seg import SegKind, SegmentationSettings, write_draft_seg, write_seg
 from delineate.clinical.results import DraftResult
 from delineate.clinical.rtstruct import StructureSetSettings, write_draft_rtstruct, write_rtstruct
 from delineate.clinical.structured_report import write_draft_sr, write_sr

@@ -19,9 +19,7 @@ spacings = st.tuples(*[st.floats(0.3, 4.0)] * 3)
 
 
 def slow(mask: NDArray[Any], spacing: tuple[float, ...]) -> float:
-    corners = [
-        index + np.array(offset) for index in np.argwhere(mask) for offset in np.ndindex(*(2,) * mask.ndim)
-    ]
+    corners = [index + np.array(offset) for index in np.argwhere(mask) for offset in np.ndindex(*(2,) * mask.ndim)]
     return float(pdist(np.array(corners) * np.array(spacing)).max()) if corners else 0.0
 
 

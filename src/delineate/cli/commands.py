@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delineate.cli import dicom_out_command
+from delineate.cli import dicom_prediction
 from delineate.cli.scale_commands import manner_of, predict_on_cluster, train_elsewhere
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
 from delineate.errors import DatasetError, UsageError
@@ -244,7 +244,7 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="torch", choices=("torch", "openvino"), help="what runs the networks; openvino: CPU only"
     )
-    dicom_out_command.declare_prediction(parser)
+    dicom_prediction.declare_prediction(parser)
 
 
 def _predict(session: Session) -> int:
@@ -269,7 +269,7 @@ def _predict(session: Session) -> int:
     )
     model = manner_of(options).of(model)
     if options.dicom is not None:
-        return dicom_out_command.predict_study(session, model)
+        return dicom_prediction.predict_study(session, model)
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,

@@ -59,7 +59,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"delineate {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    more = (anatomy_command, exchange_command, configurations_command, study_command, monitor_command, dicom_command, nnunet)
+    more = (
+        anatomy_command,
+        exchange_command,
+        configurations_command,
+        study_command,
+        monitor_command,
+        dicom_command,
+        nnunet,
+    )
     for command in (*COMMANDS, *(command for module in more for command in module.COMMANDS)):
         sub = commands.add_parser(command.name, help=command.help, description=command.help)
         sub.add_argument("--verbose", action="store_true", help="also print the cause of an error and debug messages")

@@ -17,19 +17,20 @@ from typing import Any, Literal
 
 import highdicom as hd
 import numpy as np
-from highdicom.seg import SegmentDescription, Segmentation
+from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from delineate import __version__
 from delineate.clinical.attributes import MANUFACTURER, MODEL, code_item
 from delineate.clinical.coding import CodedStructure
+from delineate.clinical.highdicom_values import concept, person_name, quiet_libraries
 from delineate.clinical.results import ApprovedResult, DraftResult
 from delineate.clinical.rtstruct import ARTIFICIAL_INTELLIGENCE
-from delineate.clinical.highdicom_values import concept, person_name, quiet_libraries
 from delineate.clinical.source_datasets import source_datasets
 from delineate.errors import UsageError
 from delineate.execution.atomic import atomic_path
+from delineate.formats.dicom.source_series import SourceSeries
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -129,19 +130,10 @@ def _write(
 def _segmentation(
     draft: DraftResult, settings: SegmentationSettings, series_description: str, description: str, creator: str | None
 ) -> Segmentation:
-    source = draft.source
-    array = _pixels(draft, settings.kind)
-    numbers = list(range(1, len(draft.structures) + 1))
-    volume = hd.Volume(
-        array,
-        source.grid.affine,
-        coordinate_system="PATIENT",
-        frame_of_reference_uid=source.frame_of_reference_uid,
-        channels={"SegmentNumber": numbers} if array.ndim == 4 else None,
-    )
+    numbers = range(1, len(draft.structures) + 1)
     return Segmentation(
-        source_images=source_datasets(source),
-        pixel_array=volume,
+        source_images=source_datasets(draft.source),
+        pixel_array=_placed(_pixels(draft, settings.kind), draft.source),
         segmentation_type=settings.kind.upper(),
         segment_descriptions=[
             _segment(number, structure, draft, settings)
@@ -162,6 +154,23 @@ def _segmentation(
         transfer_syntax_uid=RLELossless if settings.kind == "labelmap" else ExplicitVRLittleEndian,
         omit_empty_frames=settings.omit_empty_frames,
         series_description=series_description,
+    )
+
+
+def _placed(array: NDArray[Any], source: SourceSeries) -> NDArray[Any] | hd.Volume:
+    """Return an array (z, y, x) or (z, y, x, segment) as highdicom places it.
+
+    Planes of single-frame images lie where their images lie, one by one. A multi-frame image may hold other volumes as
+    well, so that its planes are placed by the grid.
+    """
+    if source.slices[0].frame is None:
+        return array
+    return hd.Volume(
+        array,
+        source.grid.affine,
+        coordinate_system="PATIENT",
+        frame_of_reference_uid=source.frame_of_reference_uid,
+        channels={"SegmentNumber": list(range(1, array.shape[3] + 1))} if array.ndim == 4 else None,
     )
 
 

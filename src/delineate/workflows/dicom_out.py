@@ -189,7 +189,7 @@ def structures_beside(labels: Path) -> tuple[Structure, ...]:
 
 
 def read_structures(path: Path) -> tuple[Structure, ...]:
-    """Return the structures of a ``dataset.json``, or of a table with the columns ``value`` and ``name`` (or ``structure``).
+    """Return the structures of a ``dataset.json``, or of a table with the columns ``value`` and ``name``.
 
     Raises
     ------

@@ -161,7 +161,7 @@ def read_seg(path: Path, source: SourceSeries) -> ReadSegmentation:
             "was made of."
         )
     planes = planes_of(path.name, dataset)
-    if not all(plane.complete for plane in planes):
+    if any(plane.stated is None for plane in planes):
         raise ImageReadError(f"{path}: its frames do not say where they lie; it cannot be placed on the images.")
     placements = _placements(path, planes, source)
     stored = _frames(path, dataset, planes[0])
@@ -217,10 +217,13 @@ def _kind(path: Path, dataset: Dataset) -> Kind:
 def _frames(path: Path, dataset: Dataset, plane: Plane) -> NDArray[Any]:
     """Return the stored numbers (frame, row, column)."""
     count, rows, columns = int(dataset.get("NumberOfFrames", 1)), plane.rows, plane.columns
-    if int(dataset.BitsAllocated) > 1:
-        return stored_frames(plane)
-    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        return stored_frames(plane)
+    if int(dataset.BitsAllocated) > 1 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        try:
+            return stored_frames(plane)
+        except Exception as error:  # decoders raise whatever they like on damaged data
+            raise ImageReadError(
+                f"{path}: its frames cannot be decoded ({type(error).__name__}). Copy or export it again."
+            ) from error
     data = np.frombuffer(dataset.PixelData, dtype=np.uint8)
     bits = rows * columns
     whole, padded = -(-count * bits // 8), count * -(-bits // 8)
@@ -284,10 +287,11 @@ def _placements(path: Path, planes: tuple[Plane, ...], source: SourceSeries) -> 
 
 def _placement(plane: Plane, inverse: NDArray[np.float64]) -> _Placement | None:
     """Return where a frame falls on voxels; None if it falls between them."""
-    rows_mm, columns_mm = plane.spacing_mm or (1.0, 1.0)
-    origin = inverse[:3, :3] @ np.array(plane.position_mm) + inverse[:3, 3]
-    down = inverse[:3, :3] @ (np.array(plane.column_axis) * rows_mm)
-    along = inverse[:3, :3] @ (np.array(plane.row_axis) * columns_mm)
+    place = plane.placement
+    rows_mm, columns_mm = place.spacing_mm
+    origin = inverse[:3, :3] @ np.array(place.position_mm) + inverse[:3, 3]
+    down = inverse[:3, :3] @ (np.array(place.column_axis) * rows_mm)
+    along = inverse[:3, :3] @ (np.array(place.row_axis) * columns_mm)
     first = np.round(origin)
     far = origin + down * (plane.rows - 1) + along * (plane.columns - 1)
     row_step, column_step = _step(down), _step(along)
