@@ -10,9 +10,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from ct_files import SHAPE, write_series
 
 from delineate.case import LabelMap, Structure
 from delineate.clinical.ledger import Ledger
@@ -35,34 +33,6 @@ from delineate.workflows.dicom_out import (
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-SHAPE = (4, 6, 8)
-
-
-def write_series(folder: Path) -> Grid:
-    """Write a small oblique CT and return its grid."""
-    folder.mkdir(parents=True)
-    turn = np.deg2rad(15)
-    row, column = (np.cos(turn), np.sin(turn), 0.0), (-np.sin(turn), np.cos(turn), 0.0)
-    study, series, frame = (generate_uid(prefix=None) for _ in range(3))
-    for plane in range(SHAPE[0]):
-        dataset = Dataset()
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", generate_uid(prefix=None)
-        dataset.PatientName, dataset.PatientID, dataset.Modality = "Doe^Jane", "P1", "CT"
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = study, series, frame
-        dataset.ImagePositionPatient = [10.0, -20.0, 30.0 + 2.5 * plane]
-        dataset.ImageOrientationPatient, dataset.PixelSpacing = [f"{v:.10g}" for v in (*row, *column)], [0.8, 1.1]
-        dataset.Rows, dataset.Columns = SHAPE[1:]
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-        dataset.BitsAllocated = dataset.BitsStored = 16
-        dataset.HighBit, dataset.PixelRepresentation = 15, 1
-        dataset.RescaleSlope, dataset.RescaleIntercept, dataset.InstanceNumber = 1, 0, plane + 1
-        dataset.PixelData = np.full(SHAPE[1:], plane, dtype=np.int16).tobytes()
-        dataset.save_as(folder / f"{plane}.dcm", enforce_file_format=True)
-    return read_dicom(folder).source.grid
-
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Grid:
