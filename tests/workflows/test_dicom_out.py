@@ -1,4 +1,4 @@
-"""Label maps in files, and the objects that are made of them: on which voxels, under which names, with whose approval."""
+"""Label maps in files, and the objects that are made of them: on which voxels, under which names, approved by whom."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from ct_files import SHAPE, write_series
 
 from delineate.case import LabelMap, Structure
+from delineate.cli.main import main
 from delineate.clinical.ledger import Ledger
 from delineate.clinical.review import State, state_of
-from delineate.cli.main import main
 from delineate.errors import GeometryError, InputError, ReviewError, UsageError
 from delineate.formats.dicom.reading import read_dicom
 from delineate.formats.dicom.rtstruct_reader import read_rtstruct
@@ -33,6 +33,7 @@ from delineate.workflows.dicom_out import (
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Grid:
@@ -90,7 +91,9 @@ def test_any_order_and_direction_of_axes(grid: Grid) -> None:
 
 
 def test_other_voxels_are_refused(grid: Grid, tmp_path: Path) -> None:
-    shifted = Grid(shape=grid.shape, spacing_mm=grid.spacing_mm, origin_mm=(10.5, -20.0, 30.0), direction=grid.direction)
+    shifted = Grid(
+        shape=grid.shape, spacing_mm=grid.spacing_mm, origin_mm=(10.5, -20.0, 30.0), direction=grid.direction
+    )
     cropped = Grid(shape=(3, 6, 8), spacing_mm=grid.spacing_mm, origin_mm=grid.origin_mm, direction=grid.direction)
     for other in (shifted, cropped):
         made = LabelMap(array=np.ones(other.shape, dtype=np.uint8), grid=other)

@@ -85,6 +85,32 @@ def _to_fhir(session: Session) -> int:
     return _export(session, {"fhir": session.options.out.name})
 
 
+def _send_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the released files lie")
+    parser.add_argument("--series", required=True, metavar="UID", help="the series whose results are sent")
+    parser.add_argument("--ledger", type=Path, required=True, metavar="FILE", help="the ledger of their release")
+    parser.add_argument("--to", required=True, metavar="TITLE@HOST:PORT", help="the archive or planning system")
+    parser.add_argument("--own-title", default="DELINEATE", metavar="TITLE", help="default DELINEATE")
+    parser.add_argument("--actor", default="delineate", help="who sends, for the ledger")
+
+
+def _send(session: Session) -> int:
+    from delineate.workflows.dicom_out import send
+
+    options = session.options
+    results = send(
+        options.ledger,
+        options.series,
+        options.folder,
+        options.to,
+        actor=options.actor,
+        own_title=options.own_title,
+    )
+    for name, stored, words in results:
+        print(f"{'stored' if stored else 'not':<7} {name}: {words}")
+    return 0
+
+
 def _export(session: Session, objects: dict[Kind, str]) -> int:
     from delineate.workflows.dicom_out import export_approved, export_drafts, load_draft
 
@@ -149,5 +175,6 @@ DOORS = (
         run=_to_sr,
     ),
     Command(name="to-fhir", help="write it as a FHIR transaction", declare=_fhir_options, run=_to_fhir),
+    Command(name="send", help="send released files by C-STORE", declare=_send_options, run=_send),
 )
 """What this module adds to ``delineate dicom``."""

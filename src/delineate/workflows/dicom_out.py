@@ -47,8 +47,9 @@ from delineate.clinical.review import (
     state_of,
 )
 from delineate.clinical.rtstruct import Holes, StructureSetSettings, write_draft_rtstruct, write_rtstruct
+from delineate.clinical.sending import Peer, send_released
 from delineate.clinical.structured_report import write_draft_sr, write_sr
-from delineate.errors import GeometryError, InputError, ReviewError, UsageError
+from delineate.errors import GeometryError, InputError, ReviewError, SomeCasesFailed, UsageError
 from delineate.formats.dicom.reading import DicomVolume, read_dicom
 from delineate.formats.dicom.source_series import SourceSeries
 from delineate.formats.images import read_labels
@@ -343,6 +344,27 @@ def export_approved(
     return Exported(
         files=_paths(objects, out), notices=loaded.notices, ledger_row=f"{done.entry.sequence}:{done.entry.hash}"
     )
+
+
+def send(
+    ledger: Path, series_uid: str, folder: Path, peer: str, *, actor: str, own_title: str
+) -> tuple[tuple[str, bool, str], ...]:
+    """Send the files of a study's last release; return name, whether it was stored, and words of each.
+
+    Raises
+    ------
+    SomeCasesFailed
+        If a file was not stored and nothing went in its place.
+    ReviewError
+        If nothing is released, or a file is not what was released.
+    ResourceError
+        If the peer cannot be reached.
+    """
+    done = send_released(Ledger(path=ledger), series_uid, folder, Peer.read(peer), actor=actor, own_title=own_title)
+    failures = [f"{one.name}: {one.words}" for one in done if not one.stored and "in its place" not in one.words]
+    if failures:
+        raise SomeCasesFailed(f"{len(failures)} of {len(done)} files were not stored by {peer}.", failures)
+    return tuple((one.name, one.stored, one.words) for one in done)
 
 
 def _replaced(ledger: Ledger, draft: DraftResult) -> str:
