@@ -2,6 +2,7 @@
 
     model.json              plan, configuration, recipe, labels, channels, facts of the training, hashes of the weights
     fold_0.safetensors      the weights of one fold; as many files as there are folds
+    trust.json              what is ordinary for the model; absent in packages that were not calibrated
     previous/               only in a cascade: the package of the stage before, in the same form
 
 Nothing in a package is ever executed: weights are safetensors, which hold numbers only, and any other file that lies
@@ -40,8 +41,10 @@ from delineate.formats.nnunet.plans_json import (
 )
 from delineate.formats.nnunet.postprocessing_json import steps_from_json
 from delineate.formats.recipe_json import recipe_from_json, recipe_to_json
+from delineate.formats.trust_json import trust_from_json, trust_to_json
 from delineate.formats.zip_entries import LARGEST_INFLATION, check_entries
 from delineate.masks.postprocessing import PostprocessingStep
+from delineate.metrics.trust import TrustReference
 from delineate.planning.plan import Configuration, Plan
 from delineate.planning.recipe import Recipe
 
@@ -53,6 +56,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "delineate-model"
 FORMAT_VERSION = 1
 DOCUMENT = "model.json"
+TRUST = "trust.json"
 PREVIOUS = "previous"
 """Sub-folder of a cascade that holds the package of the stage before."""
 UNSAVED = "not saved"
@@ -94,13 +98,16 @@ class ModelPackage:
     previous: ModelPackage | None = None
     """The stage before, in a cascade: its label map is an input of this one. A cascade without it needs that label map
     with every image."""
+    trust: TrustReference | None = None
+    """What is ordinary for the model, to tell when not to trust it, and the temperature of its probabilities; None: it
+    was not calibrated."""
     licence: str = ""
     """Under which terms the weights may be used; empty: not stated."""
     identity: str = UNSAVED
     """Name and SHA-256 of ``model.json``, which holds the hashes of the weights; set by writing and reading."""
     network_identity: str = UNSAVED
-    """As ``identity``, but equal for packages that differ in post-processing only: whatever decides what the networks
-    say."""
+    """As ``identity``, but equal for packages that differ in post-processing and calibration only: whatever decides
+    what the networks say."""
 
     @property
     def input_channels(self) -> int:
@@ -175,10 +182,11 @@ def _read(path: Path, source: _Source, folds: Sequence[str] | None) -> tuple[Mod
             f"The model {path} holds a stage before it, but is no cascade. Copy or export the model again."
         )
     previous = None if expected is None else _read_previous(path / PREVIOUS, source.within(PREVIOUS), expected)
-    _warn_of_surplus(path, source.names(), {*map(_file_name, hashes), *((PREVIOUS,) if expected else ())})
+    own = {*map(_file_name, hashes), *((PREVIOUS,) if expected else ()), *((TRUST,) if node.get("trust") else ())}
+    _warn_of_surplus(path, source.names(), own)
     weights = {fold: _read_weights(path, source, fold, hashes[fold]) for fold in chosen}
     identity, network_identity = _identities(values["name"], raw)
-    found = {**values, "weights": weights, "previous": previous}
+    found = {**values, "weights": weights, "previous": previous, "trust": _read_trust(path, source, node)}
     return ModelPackage(**found, identity=identity, network_identity=network_identity), raw
 
 
@@ -189,6 +197,18 @@ def _read_previous(path: Path, source: _Source, expected: str) -> ModelPackage:
     if package.previous is not None:
         raise ModelError(f"{path} is a cascade itself; a cascade has two stages. Copy the model again.")
     return package
+
+
+def _read_trust(path: Path, source: _Source, node: Node) -> TrustReference | None:
+    entry = node.get("trust")
+    if entry is None:
+        return None
+    try:
+        expected = _hash(entry)
+        data = _verified(path, TRUST, source.read(TRUST, expected.size), expected)
+        return trust_from_json(data, source=TRUST)
+    except PlanError as error:
+        raise ModelError(f"The model {path} cannot be used: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +222,7 @@ def _file_name(fold: str) -> str:
 
 
 def _identities(name: str, document: bytes) -> tuple[str, str]:
-    content = {key: value for key, value in json.loads(document).items() if key != "postprocessing"}
+    content = {key: value for key, value in json.loads(document).items() if key not in ("postprocessing", "trust")}
     network = json.dumps(content, sort_keys=True).encode()
     whole, part = (hashlib.sha256(data).hexdigest() for data in (document, network))
     return f"{name} sha256:{whole}", f"{name} sha256:{part}"
@@ -241,6 +261,10 @@ def _write_files(package: ModelPackage, put: Callable[[str, bytes], None]) -> by
         put(_file_name(fold), data)
         hashes[fold] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     content = {**_document(package), "weights": hashes}
+    if package.trust is not None:
+        trust = trust_to_json(package.trust).encode()
+        put(TRUST, trust)
+        content["trust"] = {"sha256": hashlib.sha256(trust).hexdigest(), "bytes": len(trust)}
     if package.previous is not None:
         before = _write_files(package.previous, lambda name, data: put(f"{PREVIOUS}/{name}", data))
         content["previous"] = {"sha256": hashlib.sha256(before).hexdigest()}
@@ -464,9 +488,12 @@ def _hashes(node: Node) -> dict[str, _Hash]:
     for fold in entries.keys():
         if not _FOLD.fullmatch(fold):
             raise entries.wrong(f"'{fold}' cannot be the name of a fold")
-        entry = entries.child(fold)
-        hashes[fold] = _Hash(sha256=entry.child("sha256").text(), size=entry.child("bytes").integer())
+        hashes[fold] = _hash(entries.child(fold))
     return hashes
+
+
+def _hash(entry: Node) -> _Hash:
+    return _Hash(sha256=entry.child("sha256").text(), size=entry.child("bytes").integer())
 
 
 def _chosen(path: Path, hashes: Mapping[str, _Hash], folds: Sequence[str] | None) -> tuple[str, ...]:
@@ -488,15 +515,20 @@ def _read_weights(path: Path, source: _Source, fold: str, expected: _Hash) -> di
     from safetensors.torch import load
 
     name = _file_name(fold)
-    data = source.read(name, expected.size)
+    data = _verified(path, name, source.read(name, expected.size), expected)
+    try:
+        weights: dict[str, Tensor] = load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: {name} holds no weights in safetensors format: {error}.") from error
+    return weights
+
+
+def _verified(path: Path, name: str, data: bytes, expected: _Hash) -> bytes:
+    """Return the content of a file if it is what the document describes."""
     if len(data) < expected.size:
         raise ModelError(
             f"{path}: {name} is cut short: {len(data)} of {expected.size} bytes are there. Copy the model again."
         )
     if hashlib.sha256(data).hexdigest() != expected.sha256:
         raise ModelError(f"{path}: {name} is not the file that {DOCUMENT} describes (SHA-256). Copy the model again.")
-    try:
-        weights: dict[str, Tensor] = load(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ModelError(f"{path}: {name} holds no weights in safetensors format: {error}.") from error
-    return weights
+    return data

@@ -181,5 +181,5 @@ def with_earlier_folds(run: TrainingRun, package: ModelPackage) -> ModelPackage:
     }
     # chosen on the predictions of exactly these weights
     same = facts.get("steps") == earlier.facts.get("steps")
-    postprocessing = earlier.postprocessing if same else ()
-    return replace(package, weights=dict(sorted(weights.items())), facts=facts, postprocessing=postprocessing)
+    kept = {"postprocessing": earlier.postprocessing, "trust": earlier.trust} if same else {}
+    return replace(package, weights=dict(sorted(weights.items())), facts=facts, **kept)
