@@ -233,6 +233,12 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities (.npz)")
     parser.add_argument(
+        "--no-temperature", action="store_true", help="probabilities as the network states them, not calibrated"
+    )
+    parser.add_argument(
+        "--assess", action="store_true", help="also say how far each result can be trusted: quality.csv, worst first"
+    )
+    parser.add_argument(
         "--previous", type=Path, metavar="FOLDER", help="cascade: label maps of its first stage; default: predict them"
     )
     parser.add_argument("--no-postprocessing", action="store_true", help="leave label maps as the network made them")
@@ -247,7 +253,10 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
 
 def _predict(session: Session) -> int:
     if session.options.cluster is not None:
+        if session.options.assess:
+            raise UsageError("--assess works without --cluster: run it here on the images that matter.")
         return predict_on_cluster(session)
+    from delineate.cli.trust_commands import print_assessments
     from delineate.workflows.model import load_model
     from delineate.workflows.segment_folder import find_images, segment_files
 
@@ -268,10 +277,13 @@ def _predict(session: Session) -> int:
         cases,
         options.out,
         probabilities=options.probabilities,
+        assess=options.assess,
         overwrite=options.overwrite,
         **session.watched,
     )
     print(f"{len(written)} label maps in {options.out}")
+    if options.assess:
+        print_assessments(options.out, [case.case_id for case in cases])
     return 0
 
 

@@ -98,6 +98,7 @@ def manner_of(options: argparse.Namespace) -> Manner:
         skip_air=options.skip_air,
         nnunet_rounding=options.nnunet_rounding,
         postprocessing=not options.no_postprocessing,
+        temperature=not options.no_temperature,
         previous=None if options.previous is None else options.previous.resolve(),
     )
 

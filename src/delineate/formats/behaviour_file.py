@@ -70,5 +70,7 @@ def read_behaviour(path: Path) -> RecordedBehaviour:
                 agreement=Agreement(**agreement), uncertainty=Uncertainty(**uncertainty), features=features
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ImageReadError(f"{path} does not hold what a prediction showed: {error}. Remove it and run again.") from error
+        raise ImageReadError(
+            f"{path} does not hold what a prediction showed: {error}. Remove it and run again."
+        ) from error
     return RecordedBehaviour(behaviour=behaviour, logits=logits, truths=truths)

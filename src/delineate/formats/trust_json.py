@@ -56,7 +56,9 @@ def trust_from_json(text: str | bytes, *, source: str) -> TrustReference:
     version = node.child("format_version").integer()
     origin = node.child("origin").text()
     if version != FORMAT_VERSION or origin not in get_args(Origin):
-        raise node.wrong(f"version {FORMAT_VERSION} of an origin {get_args(Origin)} is read, found {version} '{origin}'")
+        raise node.wrong(
+            f"version {FORMAT_VERSION} of an origin {get_args(Origin)} is read, found {version} '{origin}'"
+        )
     features = node.child("features")
     ordinary = node.child("ordinary")
     return TrustReference(

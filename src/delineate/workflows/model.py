@@ -50,14 +50,23 @@ class Model:
     """The stage before, in a cascade: a model, or a folder of its label maps."""
     air_below_hu: float | None = None
     """Tiles of which every original voxel is below this are background; None: every tile is predicted."""
+    calibrated: bool = True
+    """Whether probabilities are at the temperature at which they come true, where the package knows it."""
 
-    def predict(
+    @property
+    def temperature(self) -> tuple[float, ...]:
+        """What logits are divided by before they become probabilities: one, one per head, or empty for none."""
+        trust = self.package.trust
+        return trust.temperature if trust is not None and self.calibrated else ()
+
+    def predict(  # noqa: PLR0913 - the door of the library: one keyword per choice of the command line
         self,
         image: Image | NDArray[Any] | Path | str | Sequence[Path | str],
         *,
         spacing_mm: tuple[float, ...] | None = None,
         previous: LabelMap | None = None,
         probabilities: bool = False,
+        assess: bool = False,
         case_id: str = "",
         progress: Progress | None = None,
         cancellation: Cancellation | None = None,
@@ -75,6 +84,8 @@ class Model:
             Cascades only: the label map of the stage before on the image's grid; None: that stage is predicted too.
         probabilities
             Also return (head, *grid) float32 probabilities; needs memory for every head at full resolution.
+        assess
+            Also say how far the result can be trusted (``Result.assessment``).
         case_id
             For messages and the result.
         progress, cancellation
@@ -88,7 +99,8 @@ class Model:
         Raises
         ------
         UsageError
-            If an array comes without a fitting spacing, or a label map is missing or given in vain.
+            If an array comes without a fitting spacing, a label map is missing or given in vain, or a result with
+            nnU-Net's rounding is to be assessed.
         InputError
             If the image cannot be read or used.
         PlanError
@@ -101,6 +113,7 @@ class Model:
             self,
             previous=previous,
             probabilities=probabilities,
+            assess=assess,
             case_id=case_id,
             progress=progress,
             cancellation=cancellation,
@@ -167,6 +180,10 @@ class Model:
         stage = self._stage_changed(lambda model: model.with_step(step))
         return replace(self, tiling=replace(self.tiling, step=step), previous=stage)
 
+    def without_temperature(self) -> Model:
+        """Return the same model whose probabilities are the plain softmax or sigmoid of its logits."""
+        return replace(self, calibrated=False)
+
     def without_air(self, below_hu: float = AIR_HU) -> Model:
         """Return the same model (for CT) that leaves out tiles of nothing but air, see ``preprocessing.air``."""
         return replace(self, air_below_hu=below_hu)
@@ -206,6 +223,8 @@ class Manner:
     skip_air: bool = False
     nnunet_rounding: bool = False
     postprocessing: bool = True
+    temperature: bool = True
+    """Probabilities at the temperature at which they come true."""
     previous: Path | None = None
     """Cascades: folder of the first stage's label maps; None: they are predicted."""
 
@@ -224,6 +243,7 @@ class Manner:
         model = model.without_air() if self.skip_air else model
         model = model.rounded_as_nnunet() if self.nnunet_rounding else model
         model = model if self.postprocessing else model.without_postprocessing()
+        model = model if self.temperature else model.without_temperature()
         return model if self.previous is None else model.with_previous_from(self.previous)
 
 

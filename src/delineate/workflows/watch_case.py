@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from delineate.case import Image, LabelMap
+from delineate.case import Image, LabelMap, LabelScheme
 from delineate.execution import Watched
+from delineate.formats.behaviour_file import RecordedBehaviour
 from delineate.inference import EmptyTiles, stream_logits
 from delineate.inference.observer import Observer, observed
 from delineate.metrics.trust import (
@@ -20,6 +22,7 @@ from delineate.metrics.trust import (
     Observation,
     UncertaintySums,
     VoxelSample,
+    choose_voxels,
     image_statistics,
     measure_shapes,
 )
@@ -68,6 +71,38 @@ class Watch:
             uncertainty=self.sums.result(),
             features={fold: values for fold, values in found.items() if values is not None},
         )
+
+    def recorded(self, labels: NDArray[Any], voxels: NDArray[np.int64]) -> RecordedBehaviour:
+        """Return what was seen with the logits of ``voxels`` and what is true there.
+
+        Parameters
+        ----------
+        labels
+            (z, y, x) reference on the prepared grid; negative values are background.
+        voxels
+            (n,) the flat indices that were given to :meth:`stream`.
+        """
+        truths = np.maximum(labels.reshape(-1)[voxels], 0).astype(np.int64)
+        scheme = self.model.package.scheme
+        if scheme.has_regions:
+            truths = np.stack([np.isin(truths, s.values) for s in scheme.structures], 1).astype(np.int64)
+        return RecordedBehaviour(behaviour=self.behaviour(), logits=self.samples[0].logits, truths=truths)
+
+
+def voxels_to_watch(labels: NDArray[Any], scheme: LabelScheme, case_id: str) -> NDArray[np.int64]:
+    """Return the voxels (n,) of a case, flat indices, whose logits calibrate; the same for the same case.
+
+    Parameters
+    ----------
+    labels
+        (z, y, x) reference on the prepared grid.
+    scheme
+        Says which label is to be ignored.
+    case_id
+        Seeds the draw.
+    """
+    generator = np.random.default_rng(zlib.crc32(case_id.encode()))
+    return choose_voxels(labels, generator, ignore=scheme.ignore)
 
 
 @contextmanager

@@ -11,7 +11,14 @@ reference           what is ordinary for a model: made from cases that it was no
 assessment          a case against the reference: verdict and reasons
 """
 
-from delineate.metrics.trust.assessment import Assessment, TrustScore, Verdict, assess
+from delineate.metrics.trust.assessment import (
+    Assessment,
+    TrustScore,
+    Verdict,
+    assess_case,
+    expected_dice,
+    outlier_of,
+)
 from delineate.metrics.trust.image_statistics import ImageStatistics, image_statistics
 from delineate.metrics.trust.observation import Agreement, Behaviour, Observation
 from delineate.metrics.trust.reference import HonestCase, Population, TrustReference, fit_reference, scores_of
@@ -34,10 +41,12 @@ __all__ = [
     "UncertaintySums",
     "Verdict",
     "VoxelSample",
-    "assess",
+    "assess_case",
     "choose_voxels",
+    "expected_dice",
     "fit_reference",
     "image_statistics",
     "measure_shapes",
+    "outlier_of",
     "scores_of",
 ]

@@ -65,7 +65,7 @@ class Assessment:
         return f"{self.verdict}: {'; '.join(self.reasons)}"
 
 
-def assess(observation: Observation, reference: TrustReference | None, *, case_id: str) -> Assessment:
+def assess_case(observation: Observation, reference: TrustReference | None, *, case_id: str) -> Assessment:
     """Judge one result.
 
     A result is to be reviewed with care if a structure deviates by :data:`CLEAR_DEVIATION` standard deviations, image

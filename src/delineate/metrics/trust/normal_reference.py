@@ -86,12 +86,13 @@ def left_out_distances(points: NDArray[Any], floor: NDArray[Any] | float) -> NDA
     return found
 
 
-def _fitted(
-    cloud: NDArray[np.float64], floor: NDArray[Any] | float, distances: NDArray[np.float64]
-) -> NormalReference:
+def _fitted(cloud: NDArray[np.float64], floor: NDArray[Any] | float, distances: NDArray[np.float64]) -> NormalReference:
     mean, scale = cloud.mean(0), np.maximum(cloud.std(0, ddof=1), floor)
     standard = (cloud - mean) / scale
-    _, singular, axes = np.linalg.svd(standard, full_matrices=False)
+    try:
+        _, singular, axes = np.linalg.svd(standard, full_matrices=False)
+    except np.linalg.LinAlgError as error:
+        raise InputError(f"The spread of {len(cloud)} points could not be computed: {error}.") from error
     count = max(1, min(MOST_AXES, len(cloud) // POINTS_PER_AXIS, len(singular) - 1))
     spectrum = singular**2 / (len(cloud) - 1)
     free = max(1, cloud.shape[1] - count)

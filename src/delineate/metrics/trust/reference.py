@@ -139,7 +139,9 @@ def _feature_references(behaviours: Sequence[Behaviour]) -> dict[str, NormalRefe
         for fold, values in behaviour.features.items():
             by_fold.setdefault(fold, []).append(values)
     return {
-        fold: fit_normal(np.stack(rows), floor=FEATURE_FLOOR) for fold, rows in by_fold.items() if len(rows) >= LEAST_POINTS
+        fold: fit_normal(np.stack(rows), floor=FEATURE_FLOOR)
+        for fold, rows in by_fold.items()
+        if len(rows) >= LEAST_POINTS
     }
 
 
@@ -174,7 +176,9 @@ def _left_out_features(cases: Sequence[HonestCase], reference: TrustReference) -
     places: dict[str, int] = {}
     found = []
     by_fold = {
-        fold: np.stack([c.observation.behaviour.features[fold] for c in cases if fold in c.observation.behaviour.features])
+        fold: np.stack(
+            [c.observation.behaviour.features[fold] for c in cases if fold in c.observation.behaviour.features]
+        )
         for fold in reference.features
     }
     distances = {fold: left_out_distances(rows, FEATURE_FLOOR) for fold, rows in by_fold.items()}

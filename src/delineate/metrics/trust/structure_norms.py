@@ -116,7 +116,9 @@ def measure_shapes(
     return tuple(_shape(labels, grid, name, values, boxes) for name, values in structures)
 
 
-def _shape(labels: NDArray[Any], grid: Grid, name: str, values: tuple[int, ...], boxes: Sequence[Any]) -> StructureShape:
+def _shape(
+    labels: NDArray[Any], grid: Grid, name: str, values: tuple[int, ...], boxes: Sequence[Any]
+) -> StructureShape:
     found = [boxes[v - 1] for v in values if 0 < v <= len(boxes) and boxes[v - 1] is not None]
     if not found:
         return StructureShape(name=name, volume_mm3=0.0)
@@ -167,9 +169,7 @@ def _anchor(case: Sequence[StructureShape], always: frozenset[str]) -> NDArray[n
     return np.asarray(np.mean(centroids, axis=0))
 
 
-def _norm(
-    name: str, shapes: Sequence[StructureShape], anchors: Sequence[NDArray[np.float64] | None]
-) -> StructureNorm:
+def _norm(name: str, shapes: Sequence[StructureShape], anchors: Sequence[NDArray[np.float64] | None]) -> StructureNorm:
     there = [(s, a) for s, a in zip(shapes, anchors, strict=True) if s.volume_mm3]
     enough = len(there) >= LEAST_CASES
     offsets = [np.asarray(s.centroid_mm) - a for s, a in there if a is not None]
@@ -214,9 +214,7 @@ def deviations(case: Sequence[StructureShape], norms: Sequence[StructureNorm]) -
     return tuple(sorted(found, key=lambda d: -d.z))
 
 
-def _deviations(
-    shape: StructureShape, norm: StructureNorm, anchor: NDArray[np.float64] | None
-) -> Iterator[Deviation]:
+def _deviations(shape: StructureShape, norm: StructureNorm, anchor: NDArray[np.float64] | None) -> Iterator[Deviation]:
     if not shape.volume_mm3:
         if norm.always:
             text = f"{norm.name} is missing; all {norm.cases} training cases have it"
@@ -225,7 +223,9 @@ def _deviations(
     if norm.log_volume is not None:
         z = norm.log_volume.z(math.log(shape.volume_mm3))
         where = "above" if z > 0 else "below"
-        text = f"{norm.name} volume {abs(z):.1f} standard deviations {where} the training's ({shape.volume_mm3:.4g} mm3)"
+        text = (
+            f"{norm.name} volume {abs(z):.1f} standard deviations {where} the training's ({shape.volume_mm3:.4g} mm3)"
+        )
         yield Deviation(kind="volume", structure=norm.name, z=abs(z), text=text)
     if norm.largest_share is not None:
         z = max(0.0, -norm.largest_share.z(shape.largest_share))

@@ -1,0 +1,287 @@
+"""Does a model know when it is wrong? Its doubt, judged on ordinary cases and on shifted ones.
+
+Every case is judged by a reference that was made without its patient: the ordinary cases are divided into groups, and
+each group is judged by what the others teach. Cases that are done stand in the output folder, so that an interrupted
+study goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delineate.case import Case, Image, LabelMap
+from delineate.errors import DelineateError, InputError, Interrupted
+from delineate.execution import Cancellation, Progress, Silent
+from delineate.formats.datasets import CaseFiles, Dataset, open_dataset
+from delineate.formats.examined_case import Examined, read_examined, write_examined
+from delineate.formats.images import read_image
+from delineate.formats.model_package import ModelPackage, read_package
+from delineate.formats.trust_study_files import write_study
+from delineate.metrics.calibration import Reliability, reliability
+from delineate.metrics.evaluation.trust_study import JudgedCase, TrustStudy, study_trust
+from delineate.metrics.trust import TrustReference, expected_dice, fit_reference, outlier_of, scores_of
+from delineate.phantoms.shifts import Shift, shifts_for
+from delineate.training.machine import AUTO
+from delineate.workflows.examine_case import examine_case
+from delineate.workflows.model import Model, assemble, load_model
+from delineate.workflows.plan_dataset import EVERY_CASE
+from delineate.workflows.resume_run import open_run
+from delineate.workflows.segment_folder import find_images
+
+GROUPS = 4
+"""The reference is made from three quarters of the ordinary cases and judged on the rest, in turn."""
+ORDINARY = "ordinary"
+"""Folder of the cases as they are."""
+JUDGED = ("quality", "outlier")
+"""The two summaries that an assessment gives; judged beside the single scores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyRequest:
+    """What is studied."""
+
+    model: Path
+    """A run, or with ``dataset`` any model."""
+    dataset: Path | None = None
+    """Cases with references that no fold was trained on; None: the validation cases of the run."""
+    shifted: Mapping[str, Path] = field(default_factory=dict)
+    """Name -> folder of a dataset of the same structures, or of images alone."""
+    shifted_cases: int = 60
+    """Ordinary cases that are also shifted."""
+    failure_below: float = 0.7
+    """A case of lower mean Dice is a failure."""
+    folds: tuple[str, ...] | None = None
+    """Of the run; None: all that the model has."""
+    configuration: str | None = None
+    seed: int = 0
+    device: str = AUTO
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Task:
+    """One prediction to make."""
+
+    shift: str
+    """Empty: an ordinary case."""
+    files: CaseFiles
+    load: Callable[[], Case]
+    model: Model
+
+
+def study_model(
+    request: StudyRequest, out: Path, *, progress: Progress | None = None, cancellation: Cancellation | None = None
+) -> TrustStudy:
+    """Predict ordinary and shifted cases, judge the model's doubt, and write the study.
+
+    Parameters
+    ----------
+    request
+        What is studied.
+    out
+        Gets the cases, ``trust.json``, ``cases.csv``, ``shifts.csv`` and ``failures.csv``.
+    progress, cancellation
+        Where to tell how far it is, and who may stop it.
+
+    Raises
+    ------
+    InputError
+        If there are too few cases.
+    Interrupted
+        If a stop was requested; finished cases stay.
+    DelineateError
+        Whatever reading the model or the data raises.
+    """
+    progress, cancellation = progress or Silent(), cancellation or Cancellation()
+    package, tasks = _tasks(request)
+    done, failed = _examined(tasks, out, progress, cancellation)
+    ordinary = [e for shift, e in done if not shift]
+    group_of = _groups([e.patient_id for e in ordinary])
+    references = _references(ordinary, group_of, regions=package.scheme.has_regions)
+    judged = _judged(done, group_of, references)
+    names = [name for name in judged[0].scores if any(not math.isnan(c.scores[name]) for c in judged)]
+    shifts, failures = study_trust(judged, names, failure_below=request.failure_below, seed=request.seed)
+    before, after = _reliabilities(ordinary, group_of, references, regions=package.scheme.has_regions)
+    temperatures = [r.temperature for r in references if r.temperature]
+    study = TrustStudy(
+        shifts=shifts,
+        failures=failures,
+        temperature=float(np.mean(temperatures)) if temperatures else None,
+        reliability_before=before,
+        reliability_after=after,
+        seed=request.seed,
+    )
+    write_study(out, study, judged, failed)
+    return study
+
+
+def _tasks(request: StudyRequest) -> tuple[ModelPackage, list[_Task]]:
+    """Return every prediction that the study needs."""
+    if request.dataset is None:
+        run = open_run(request.model, configuration=request.configuration, device=request.device)
+        package, dataset = read_package(run.folder.model, folds=request.folds), run.planned.dataset
+        model = assemble(package, run.machine)
+        by_id = {case.case_id: case for case in dataset.training}
+        pairs = [(by_id[i], model.only(f)) for f in package.weights if f != EVERY_CASE for i in run.split(f).validation]
+    else:
+        model = load_model(
+            request.model, folds=request.folds, device=request.device, configuration=request.configuration
+        )
+        package, dataset = model.package, open_dataset(request.dataset)
+        pairs = [(files, model) for files in dataset.training]
+    if not pairs:
+        raise InputError(f"{request.model} has no validation cases; give a dataset that it was not trained on.")
+    tasks = [_Task(shift="", files=f, load=_loader(dataset, f, None), model=m) for f, m in pairs]
+    tasks += _synthetic(request, dataset, pairs)
+    models = [model.only(f) for f in package.weights] if request.dataset is None else [model]
+    for name, folder in request.shifted.items():
+        tasks += _foreign(name, folder, models)
+    return package, tasks
+
+
+def _synthetic(request: StudyRequest, dataset: Dataset, pairs: Sequence[tuple[CaseFiles, Model]]) -> Iterator[_Task]:
+    """Yield the shifted copies of cases that are spread evenly over the folds."""
+    count = min(request.shifted_cases, len(pairs))
+    chosen = [pairs[int(i)] for i in np.linspace(0, len(pairs) - 1, count)] if count else []
+    grid_of = dataset.load(chosen[0][0]).image.grid if chosen else None
+    for name, shift in ({} if grid_of is None else shifts_for(grid_of)).items():
+        for files, model in chosen:
+            yield _Task(shift=name, files=files, load=_loader(dataset, files, (name, shift)), model=model)
+
+
+def _loader(dataset: Dataset, files: CaseFiles, shift: tuple[str, Shift] | None) -> Callable[[], Case]:
+    def load() -> Case:
+        case = dataset.load(files)
+        if shift is None:
+            return case
+        name, change = shift
+        return change(case, np.random.default_rng(zlib.crc32(f"{name} {files.case_id}".encode())))
+
+    return load
+
+
+def _foreign(name: str, folder: Path, models: Sequence[Model]) -> Iterator[_Task]:
+    """Yield the cases of a user's folder, each for one of the models in turn; without masks their Dice is unknown."""
+    try:
+        dataset: Dataset | None = open_dataset(folder)
+    except DelineateError:
+        dataset = None
+    cases = dataset.training if dataset is not None else find_images(folder, len(models[0].package.channel_names))
+    for i, files in enumerate(cases):
+        load = _loader(dataset, files, None) if dataset is not None else _image_loader(files)
+        yield _Task(shift=name, files=files, load=load, model=models[i % len(models)])
+
+
+def _image_loader(files: CaseFiles) -> Callable[[], Case]:
+    def load() -> Case:
+        image: Image = read_image(files.images)
+        nothing = LabelMap(array=np.zeros(image.grid.shape, np.uint8), grid=image.grid)
+        return Case(case_id=files.case_id, patient_id=files.patient_id, image=image, labels=nothing)
+
+    return load
+
+
+def _examined(
+    tasks: Sequence[_Task], out: Path, progress: Progress, cancellation: Cancellation
+) -> tuple[list[tuple[str, Examined]], tuple[str, ...]]:
+    """Make the predictions that are not there yet; return all with their shift, and what failed with its reason."""
+    progress.start("predict", len(tasks))
+    done: list[tuple[str, Examined]] = []
+    failed = []
+    for task in tasks:
+        cancellation.check()
+        folder = out / "cases" / (task.shift or ORDINARY).replace("/", "-").replace(" ", "_")
+        try:
+            found = read_examined(folder, task.files.case_id)
+            if found is None:
+                found = examine_case(task.load(), task.model, cancellation=cancellation)
+                write_examined(folder, found)
+            done.append((task.shift, found))
+        except Interrupted:
+            raise
+        except DelineateError as error:
+            failed.append(f"{task.shift or ORDINARY}, {task.files.case_id}: {error}")
+        progress.advance(note=f"{task.shift or ORDINARY} {task.files.case_id}")
+    progress.finish()
+    return done, tuple(failed)
+
+
+def _groups(patients: Sequence[str]) -> dict[str, int]:
+    """Return the group of each patient, in turn over the order of the cases, so that every fold is in every group."""
+    return {patient: i % GROUPS for i, patient in enumerate(dict.fromkeys(patients))}
+
+
+def _references(ordinary: Sequence[Examined], group_of: Mapping[str, int], *, regions: bool) -> list[TrustReference]:
+    """Return per group what the other groups teach."""
+    references = []
+    for group in range(GROUPS):
+        others = [e for e in ordinary if group_of[e.patient_id] != group]
+        references.append(
+            fit_reference(
+                [e.population for e in others], [e.honest for e in others], origin="out of fold", regions=regions
+            )
+        )
+    return references
+
+
+def _judged(
+    done: Sequence[tuple[str, Examined]], group_of: Mapping[str, int], references: Sequence[TrustReference]
+) -> list[JudgedCase]:
+    judged = []
+    for number, (shift, examined) in enumerate(done):
+        reference = references[group_of.get(examined.patient_id, number % GROUPS)]
+        observation = examined.honest.observation
+        scores = scores_of(observation, reference)
+        quality, outlier = expected_dice(observation, reference, scores), outlier_of(scores)
+        judged.append(
+            JudgedCase(
+                case_id=examined.case_id,
+                patient_id=examined.patient_id,
+                shift=shift,
+                scores={"quality": 1 - quality, "outlier": outlier, **scores},
+                dice=examined.honest.dice,
+            )
+        )
+    return judged
+
+
+def _reliabilities(
+    ordinary: Sequence[Examined],
+    group_of: Mapping[str, int],
+    references: Sequence[TrustReference],
+    *,
+    regions: bool,
+) -> tuple[Reliability | None, Reliability | None]:
+    """Return the reliability at temperature 1 and at the temperature that the other groups teach."""
+    parts: dict[bool, list[tuple[NDArray[Any], NDArray[Any]]]] = {False: [], True: []}
+    for examined in ordinary:
+        temperature = references[group_of[examined.patient_id]].temperature
+        if len(examined.honest.logits) and temperature:
+            for cooled in (False, True):
+                scale = np.asarray(temperature if cooled else (1.0,))
+                parts[cooled].append(_stated(examined.honest.logits / scale, examined.honest.truths, regions=regions))
+    if not parts[False]:
+        return None, None
+    before, after = (
+        reliability(np.concatenate([p for p, _ in part]), np.concatenate([t for _, t in part]))
+        for part in (parts[False], parts[True])
+    )
+    return before, after
+
+
+def _stated(
+    logits: NDArray[Any], truths: NDArray[Any], *, regions: bool
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the probability of what is said at each voxel, and whether it is true."""
+    values = logits.astype(np.float64)
+    if regions:
+        return (1 / (1 + np.exp(-np.abs(values)))).ravel(), ((values > 0) == (truths > 0)).ravel()
+    powers = np.exp(values - values.max(1, keepdims=True))
+    return powers.max(1) / powers.sum(1), values.argmax(1) == truths
