@@ -92,7 +92,7 @@ def _trust(session: Session) -> int:
     request = StudyRequest(
         model=options.model,
         dataset=options.dataset,
-        shifted={name: folder for name, folder in map(_named_folder, options.shifted)},
+        shifted=dict(map(_named_folder, options.shifted)),
         shifted_cases=options.cases,
         failure_below=options.failure_below,
         folds=None if options.fold is None else tuple(options.fold),

@@ -58,7 +58,7 @@ def read_behaviour(path: Path) -> RecordedBehaviour:
         If the file is missing, cut short, or of another kind.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             facts = json.loads(stored["facts"].tobytes())
             features = {
                 name.removeprefix("features_"): stored[name] for name in stored.files if name.startswith("features_")

@@ -87,4 +87,5 @@ def read_examined(folder: Path, case_id: str) -> Examined | None:
 
 
 def _shape(values: Mapping[str, Any]) -> StructureShape:
-    return StructureShape(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return StructureShape(**found)

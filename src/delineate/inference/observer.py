@@ -24,7 +24,7 @@ from delineate.networks.mednext import MedNeXt
 from delineate.networks.segmentation_network import EncoderDecoder
 
 VOTE_BYTES = 64 * 2**20
-"""Most memory for the votes on the tiles of a batch; larger ones are counted on every second, third, ... voxel."""
+"""Most memory for the votes on the tiles of a batch; larger ones are counted on every third, fifth, ... voxel."""
 
 Job = tuple[int, Flip]
 """A tile's position in its group, and the axes along which it was flipped."""
@@ -94,7 +94,7 @@ class Observer:
         """Look at the logits (B, head, *patch) of one network."""
         pooled = self._pooled.pop(member, None)
         for row, job in enumerate(self._jobs):
-            tile, flip = job
+            flip = job[1]
             if pooled is not None and not flip:
                 self._new.append((member, pooled[row].numpy()))
             if self._flips * self._members > 1:
@@ -104,7 +104,8 @@ class Observer:
         """Return (foreground head, *thinned patch) uint8: what is predicted, flipped back."""
         heads = len(logits) - (0 if self._regions else 1)
         size, axes = heads * math.prod(logits.shape[1:]) * len(self._tiles) * (self._members + 1), logits.ndim - 1
-        stride = math.ceil((size / VOTE_BYTES) ** (1 / axes)) if size > VOTE_BYTES else 1
+        # odd: strided transposed convolutions write even and odd voxels with different weights
+        stride = math.ceil((size / VOTE_BYTES) ** (1 / axes)) | 1 if size > VOTE_BYTES else 1
         thin = torch.flip(logits, [axis + 1 for axis in flip]) if flip and stride == 1 else logits
         for axis in range(1, axes + 1 if stride > 1 else 1):
             kept = torch.arange(stride // 2, logits.shape[axis], stride, device=logits.device)

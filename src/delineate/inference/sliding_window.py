@@ -138,7 +138,7 @@ def gather_logits(
     return volume
 
 
-def stream_logits(
+def stream_logits(  # noqa: PLR0913 - one keyword per choice of a prediction
     networks: Sequence[nn.Module] | Ensemble,
     array: NDArray[Any],
     tiling: Tiling,

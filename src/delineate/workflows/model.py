@@ -59,7 +59,7 @@ class Model:
         trust = self.package.trust
         return trust.temperature if trust is not None and self.calibrated else ()
 
-    def predict(  # noqa: PLR0913 - the door of the library: one keyword per choice of the command line
+    def predict(
         self,
         image: Image | NDArray[Any] | Path | str | Sequence[Path | str],
         *,

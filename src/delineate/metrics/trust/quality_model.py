@@ -69,7 +69,7 @@ def fit_quality(scores: Sequence[Mapping[str, float]], dice: Sequence[float], na
         If there are fewer than :data:`LEAST_CASES` cases or no score has numbers.
     """
     table = np.array([[s.get(name, math.nan) for name in names] for s in scores], np.float64).reshape(-1, len(names))
-    known = ~np.isnan(table).all(0) if len(table) else np.zeros(len(names), np.bool_)
+    known: NDArray[np.bool_] = np.asarray((~np.isnan(table)).any(0))
     if len(table) < LEAST_CASES or not known.any() or len(table) != len(dice):
         raise InputError(
             f"To expect a Dice, at least {LEAST_CASES} cases with a known Dice are needed; got {len(table)}."

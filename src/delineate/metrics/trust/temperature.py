@@ -46,7 +46,7 @@ def choose_voxels(
     NDArray
         (n,) flat indices, ascending, each once.
     """
-    clean = np.maximum(labels, 0)
+    clean = np.where(labels == ignore, 0, np.maximum(labels, 0))
     known = np.ones(labels.shape, np.bool_) if ignore is None else labels != ignore
     size = tuple(1 if n == 1 else 2 * BOUNDARY_VOXELS + 1 for n in clean.shape)
     near = ndimage.maximum_filter(clean, size) != ndimage.minimum_filter(clean, size)
