@@ -166,9 +166,13 @@ def test_a_flipped_image_is_told_from_ordinary_ones(
     assert "to review with care" in capsys.readouterr().out
     with (out / "quality.csv").open() as table:
         rows = list(csv.DictReader(table))
-    assert rows[0]["case_id"] == FLIPPED
-    assert "wrong side" in rows[0]["reasons"]
-    assert float(rows[0]["outlier"]) > max(float(row["outlier"]) for row in rows[1:])
+    by_id = {row["case_id"]: row for row in rows}
+    assert by_id[FLIPPED]["verdict"] == "review with care"
+    assert "liver lies" in by_id[FLIPPED]["reasons"]
+    assert sum("liver lies" in row["reasons"] for row in rows) == 1
+    original = min(case_id for case_id in by_id if case_id != FLIPPED)
+    assert float(by_id[FLIPPED]["outlier"]) > float(by_id[original]["outlier"])
+    assert float(by_id[FLIPPED]["position"]) > 2 * float(by_id[original]["position"])
     content = json.loads((out / "assessment" / f"{FLIPPED}.json").read_text())
     assert content["verdict"] == "review with care"
     assert 0 <= content["expected_dice"] <= 1

@@ -100,8 +100,11 @@ def _trust(session: Session) -> int:
         seed=options.seed,
         device=options.device,
     )
-    study = study_model(request, options.out, **session.watched)
-    _print_study(study)
+    evaluation = study_model(request, options.out, **session.watched)
+    for notice in evaluation.notices:
+        print(notice)
+    if evaluation.trust is not None:
+        _print_study(evaluation.trust)
     print(f"study   {options.out}")
     return 0
 

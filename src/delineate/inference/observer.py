@@ -23,8 +23,8 @@ from delineate.inference.tiling import Index, TileGrid
 from delineate.networks.mednext import MedNeXt
 from delineate.networks.segmentation_network import EncoderDecoder
 
-VOTE_BYTES = 64 * 2**20
-"""Most memory for the votes on the tiles of a batch; larger ones are counted on every third, fifth, ... voxel."""
+VOTE_BYTES = 4 * 2**20
+"""About the most memory for the votes on the tiles of a batch; larger ones are counted on every third, fifth, ... voxel."""
 
 Job = tuple[int, Flip]
 """A tile's position in its group, and the axes along which it was flipped."""
@@ -51,7 +51,7 @@ class Observer:
         self._flips = 1
         self._flip_votes: dict[tuple[int, int], list[Any]] = {}
         self._fold_votes: dict[Job, Tensor] = {}
-        self._pooled: dict[int, Tensor] = {}
+        self._pooled: dict[int, dict[int, NDArray[np.float32]]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
         self._features: dict[int, list[NDArray[np.float32]]] = {}
         self._new: list[tuple[str, NDArray[np.float64]] | tuple[int, NDArray[np.float32]]] = []
@@ -71,9 +71,12 @@ class Observer:
         self._jobs = jobs
 
     def pool(self, member: int, stages: Tensor | Sequence[Tensor]) -> None:
-        """Keep the mean of the encoder's features (B, C, *spatial), of every stage, of a forward pass."""
-        outputs = [stages] if isinstance(stages, Tensor) else stages
-        self._pooled[member] = torch.cat([s.flatten(2).mean(2, dtype=torch.float32) for s in outputs], 1).cpu()
+        """Keep the mean of the encoder's features (B, C, *spatial), of every stage, of the tiles that are not flipped."""
+        rows = [row for row, (_, flip) in enumerate(self._jobs) if not flip]
+        if rows:
+            outputs = [stages] if isinstance(stages, Tensor) else stages
+            means = [stage[rows].flatten(2).mean(2, dtype=torch.float32) for stage in outputs]
+            self._pooled[member] = dict(zip(rows, torch.cat(means, 1).cpu().numpy(), strict=True))
 
     def agreement(self, which: str) -> tuple[float, ...]:
         """Return the mean Dice of pairs per foreground head, of ``flips`` or of ``folds``; NaN without pairs."""
@@ -92,13 +95,12 @@ class Observer:
 
     def _see(self, member: int, logits: Tensor) -> None:
         """Look at the logits (B, head, *patch) of one network."""
-        pooled = self._pooled.pop(member, None)
+        pooled = self._pooled.pop(member, {})
         for row, job in enumerate(self._jobs):
-            flip = job[1]
-            if pooled is not None and not flip:
-                self._new.append((member, pooled[row].numpy()))
+            if row in pooled:
+                self._new.append((member, pooled[row]))
             if self._flips * self._members > 1:
-                self._vote(member, job, self._masks(logits[row], flip))
+                self._vote(member, job, self._masks(logits[row], job[1]))
 
     def _masks(self, logits: Tensor, flip: Flip) -> Tensor:
         """Return (foreground head, *thinned patch) uint8: what is predicted, flipped back."""
@@ -106,14 +108,15 @@ class Observer:
         size, axes = heads * math.prod(logits.shape[1:]) * len(self._tiles) * (self._members + 1), logits.ndim - 1
         # odd: strided transposed convolutions write even and odd voxels with different weights
         stride = math.ceil((size / VOTE_BYTES) ** (1 / axes)) | 1 if size > VOTE_BYTES else 1
-        thin = torch.flip(logits, [axis + 1 for axis in flip]) if flip and stride == 1 else logits
+        thin = logits
         for axis in range(1, axes + 1 if stride > 1 else 1):
             kept = torch.arange(stride // 2, logits.shape[axis], stride, device=logits.device)
             thin = thin.index_select(axis, logits.shape[axis] - 1 - kept if axis - 1 in flip else kept)
+        back = [axis - logits.ndim + 1 for axis in flip] if stride == 1 else []
         if self._regions:
-            return (thin > 0).to(torch.uint8)
-        winner = thin.argmax(0)
-        return torch.stack([winner == head for head in range(1, heads + 1)]).to(torch.uint8)
+            return torch.flip(thin > 0, back).to(torch.uint8)
+        winner = torch.flip(thin.argmax(0).to(torch.int16), back)
+        return torch.stack([(winner == head).to(torch.uint8) for head in range(1, heads + 1)])
 
     def _vote(self, member: int, job: Job, masks: Tensor) -> None:
         tile = job[0]

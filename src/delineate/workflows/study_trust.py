@@ -26,6 +26,7 @@ from delineate.formats.images import read_image
 from delineate.formats.model_package import ModelPackage, read_package
 from delineate.formats.trust_study_files import write_study
 from delineate.metrics.calibration import Reliability, reliability
+from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.evaluation.trust_study import JudgedCase, TrustStudy, study_trust
 from delineate.metrics.trust import TrustReference, expected_dice, fit_reference, outlier_of, scores_of
 from delineate.phantoms.shifts import Shift, shifts_for
@@ -40,8 +41,6 @@ GROUPS = 4
 """The reference is made from three quarters of the ordinary cases and judged on the rest, in turn."""
 ORDINARY = "ordinary"
 """Folder of the cases as they are."""
-JUDGED = ("quality", "outlier")
-"""The two summaries that an assessment gives; judged beside the single scores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +77,7 @@ class _Task:
 
 def study_model(
     request: StudyRequest, out: Path, *, progress: Progress | None = None, cancellation: Cancellation | None = None
-) -> TrustStudy:
+) -> Evaluation:
     """Predict ordinary and shifted cases, judge the model's doubt, and write the study.
 
     Parameters
@@ -89,6 +88,11 @@ def study_model(
         Gets the cases, ``trust.json``, ``cases.csv``, ``shifts.csv`` and ``failures.csv``.
     progress, cancellation
         Where to tell how far it is, and who may stop it.
+
+    Returns
+    -------
+    Evaluation
+        With ``trust``; what could not be predicted is among its notices.
 
     Raises
     ------
@@ -119,7 +123,10 @@ def study_model(
         seed=request.seed,
     )
     write_study(out, study, judged, failed)
-    return study
+    notices = tuple(f"not predicted: {reason}" for reason in failed)
+    return Evaluation(
+        name=package.name, cases=(), table=(), metrics=(), trust=study, notices=notices, seed=request.seed
+    )
 
 
 def _tasks(request: StudyRequest) -> tuple[ModelPackage, list[_Task]]:

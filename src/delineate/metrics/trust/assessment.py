@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.metrics.trust.observation import Observation
-from delineate.metrics.trust.reference import TrustReference, scores_of
-from delineate.metrics.trust.structure_norms import LEAST_CASES, deviations
+from delineate.metrics.trust.reference import TYPICAL_SHARE, TrustReference, scores_of
+from delineate.metrics.trust.structure_norms import LEAST_CASES, Deviation, deviations
 
 Verdict = Literal["nothing unusual", "review with care", "not assessed"]
 
@@ -68,9 +68,10 @@ class Assessment:
 def assess_case(observation: Observation, reference: TrustReference | None, *, case_id: str) -> Assessment:
     """Judge one result.
 
-    A result is to be reviewed with care if a structure deviates by :data:`CLEAR_DEVIATION` standard deviations, image
-    or features lie beyond :data:`OUTLIER`, the image lies in an orientation that training did not have, or the expected
-    Dice is below that of 95 % of ordinary cases.
+    A result is to be reviewed with care if a structure deviates by :data:`CLEAR_DEVIATION` standard deviations and by
+    more than in 95 % of ordinary results, is missing or on the wrong side, image or features lie beyond
+    :data:`OUTLIER`, the image lies in an orientation that training did not have, or the expected Dice is below that of
+    95 % of ordinary cases.
 
     Parameters
     ----------
@@ -155,8 +156,7 @@ def _reasons(
     model = reference.quality
     if model is not None and quality < model.lowest:
         yield f"expected Dice {quality:.2f} is below that of 95 % of ordinary cases ({model.lowest:.2f})"
-    told = [d for d in deviations(observation.shapes, reference.structures) if d.z >= CLEAR_DEVIATION]
-    yield from (d.text for d in told)
+    yield from (d.text for d in deviations(observation.shapes, reference.structures) if d.z >= _clear(d, reference))
     if scores["features"] > OUTLIER:
         yield f"the network sees an unusual image (features {scores['features']:.1f} times the ordinary distance)"
     if reference.orientations and observation.image.orientation not in reference.orientations:
@@ -166,6 +166,15 @@ def _reasons(
         )
     if scores["image"] > OUTLIER:
         yield f"the image differs from training images ({_statistics(observation, reference)})"
+
+
+def _clear(deviation: Deviation, reference: TrustReference) -> float:
+    """Return from how many standard deviations on a deviation is told: beyond what the model's results often have."""
+    if deviation.kind in ("missing", "side"):
+        return CLEAR_DEVIATION
+    ordinary = reference.ordinary.get("position" if deviation.kind == "place" else "shape")
+    usual = 0.0 if ordinary is None else float(np.quantile(ordinary, TYPICAL_SHARE))
+    return max(CLEAR_DEVIATION, usual)
 
 
 def _statistics(observation: Observation, reference: TrustReference) -> str:
