@@ -24,7 +24,7 @@ from delineate.networks.mednext import MedNeXt
 from delineate.networks.segmentation_network import EncoderDecoder
 
 VOTE_BYTES = 4 * 2**20
-"""About the most memory for the votes on the tiles of a batch; larger ones are counted on every third, fifth, ... voxel."""
+"""About the most memory for the votes on a batch of tiles; else only every third, fifth, ... voxel is counted."""
 
 Job = tuple[int, Flip]
 """A tile's position in its group, and the axes along which it was flipped."""
@@ -71,7 +71,7 @@ class Observer:
         self._jobs = jobs
 
     def pool(self, member: int, stages: Tensor | Sequence[Tensor]) -> None:
-        """Keep the mean of the encoder's features (B, C, *spatial), of every stage, of the tiles that are not flipped."""
+        """Keep the mean of the encoder's features (B, C, *spatial), of every stage, of the unflipped tiles."""
         rows = [row for row, (_, flip) in enumerate(self._jobs) if not flip]
         if rows:
             outputs = [stages] if isinstance(stages, Tensor) else stages
