@@ -65,14 +65,8 @@ def _model_among(found: StructureRaters, study: RaterStudy, units: Units) -> Dra
         ForestBlock(heading="Person against the other people", marks=people),
         ForestBlock(heading="Person against person", marks=among),
     ]
-    estimates = [
-        found.between_people,
-        found.model_against_left_out,
-        found.model_against_majority,
-        found.model_against_staple,
-        *(rater.against_consensus for rater in found.raters),
-    ]
-    values = [v for e in estimates for v in (e.value, e.interval.low, e.interval.high)]
+    marks = [mark for block in blocks for mark in block.marks]
+    values = [v / scale.factor for mark in marks for v in (mark.value, mark.low, mark.high)]
     svg = forest(
         blocks,
         axis_of(values, scale, f"{label_of(found.metric)}, mean over cases"),
