@@ -163,7 +163,7 @@ def _metric_tables(evaluation: Evaluation, units: Units) -> list[Block]:
         Table(
             columns=columns,
             groups=(Group(rows=group.rows),),
-            title=group.title,
+            title=f"{group.title}: all {len(evaluation.table)} structures",
             note=group.note,
             folded=i > 0 or len(evaluation.table) > MAX_OPEN_STRUCTURES,
         )
@@ -238,7 +238,7 @@ def _strip(evaluation: Evaluation, metric: str, units: Units, *, folded: bool) -
     by_mean = sorted(
         range(len(table)), key=lambda i: (not table[i].metrics[metric].n_used, sign * table[i].metrics[metric].mean)
     )
-    drawn = sorted(by_mean[:MAX_STRIPS])
+    drawn = by_mean[:MAX_STRIPS] if len(by_mean) > MAX_STRIPS else range(len(table))
     ids = tuple(case.case_id for case in evaluation.cases)
     rows = [
         Row(
