@@ -15,11 +15,18 @@ from delineate.workflows.run_folder import RunFolder
 
 
 def claim_folder(
-    folder: RunFolder, dataset: Dataset, preset: Preset, budget_seconds: float | None, origin: str | None = None
+    folder: RunFolder,
+    dataset: Dataset,
+    preset: Preset,
+    budget_seconds: float | None,
+    *,
+    origin: str | None = None,
+    split_by: str | None = None,
 ) -> None:
     """Write down what the folder is for, or check that it is for the same.
 
-    ``origin`` names the model or the plan of another dataset that the run starts from.
+    ``origin`` names the model or the plan of another dataset that the run starts from; ``split_by`` the column whose
+    groups the folds leave out in turn.
     The budget counts only once something was decided with it, so that a budget that was too short can be corrected.
 
     Raises
@@ -33,6 +40,7 @@ def claim_folder(
         "repairs": sorted(dataset.repairs),
         "budget_seconds": budget_seconds,
         "origin": origin,
+        "split_by": split_by,
     }
     shared = {key: wanted[key] for key in wanted if key != "budget_seconds"}
     for path in (folder.shared_settings, RunFolder(root=folder.root).settings):
@@ -46,9 +54,19 @@ def _require_equal(folder: RunFolder, path: Path, wanted: Mapping[str, Any]) -> 
     if not path.exists():
         return
     found = json.loads(path.read_text(encoding="utf-8"))
-    different = [f"{key} {found.get(key)} (now {value})" for key, value in wanted.items() if found.get(key) != value]
+    different = [
+        f"{_words(key, found.get(key))} (now {_words(key, value)})"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]
     if different:
         raise UsageError(
             f"{folder.root} holds a run with other settings: {'; '.join(different)}. Choose another --out, repeat "
             "the earlier settings to go on, or train a finished run longer with `delineate train --extend`."
         )
+
+
+def _words(key: str, value: Any) -> str:
+    if key != "split_by":
+        return f"{key} {value}"
+    return "folds divided by patient" if value is None else f"folds that leave one {value} out (--split-by {value})"
