@@ -355,6 +355,10 @@ def _phantoms_options(parser: argparse.ArgumentParser) -> None:
         "--scale", type=float, default=1.0, help="multiplies the voxel size; 0.5: eight times the voxels"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--scanner", nargs="+", default=[], metavar="NAME", help="soft, sharp, thick, oblique; default: all in turn"
+    )
+    parser.add_argument("--one-scanner", action="store_true", help="examine every patient on one scanner only")
 
 
 def _phantoms(session: Session) -> int:
@@ -367,6 +371,8 @@ def _phantoms(session: Session) -> int:
         held_out=options.held_out,
         scale=options.scale,
         seed=options.seed,
+        scanners=options.scanner,
+        one_scanner=options.one_scanner,
         progress=session.progress,
     )
     print(f"{len(dataset.training)} training and {len(dataset.testing)} test phantoms in {options.folder}")
