@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from delineate.errors import PlanError
+from delineate.metrics.evaluation.subgroups import NOT_RECORDED
 
 FOLDS = 5
 """Folds of a cross-validation (nnU-Net)."""
@@ -18,9 +19,6 @@ SPLIT_SEED = 12345
 
 TRAINING_SHARE = 0.8
 """Part of the cases that trains in a fold beyond the splits file (nnU-Net)."""
-
-NOT_RECORDED = "not recorded"
-"""Group of the cases of which nobody wrote down the group."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

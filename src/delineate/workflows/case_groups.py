@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from delineate.errors import DatasetError, UsageError
+from delineate.errors import UsageError
+from delineate.formats.cases_table import read_cases_table
 from delineate.formats.datasets import CaseFiles
 from delineate.formats.datasets.patients import TABLES
 
@@ -47,25 +47,15 @@ def case_groups(cases: Sequence[CaseFiles], root: Path, column: str, table: Path
     places = [table] if table is not None else [root / name for name in TABLES if (root / name).is_file()]
     seen = []
     for path in places:
-        header, rows = _read(path)
-        spelled = next((name for name in header if name.casefold() == column.casefold()), None)
+        found = read_cases_table(path)
+        spelled = next((name for name in found.columns if name.casefold() == column.casefold()), None)
         if spelled is not None:
-            return CaseGroups(column=spelled, group_of=_groups(cases, rows, spelled), table=path)
-        seen.append(f"{path} has {', '.join(header)}")
-    found = "; ".join(seen) or f"there is none of {', '.join(TABLES)} in {root}"
-    raise UsageError(f"Splitting by {column} needs a table with a column of that name; {found}. Name one with --table.")
-
-
-def _groups(cases: Sequence[CaseFiles], rows: dict[str, dict[str, str]], column: str) -> dict[str, str]:
-    value_of = {case.case_id: rows.get(case.case_id, rows.get(case.patient_id, {})).get(column, "") for case in cases}
-    return {case_id: value for case_id, value in value_of.items() if value}
-
-
-def _read(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ","))
-    except OSError as error:
-        raise DatasetError(f"{path}: {error}") from error
-    header = rows[0]
-    return header, {row[0]: dict(zip(header, row, strict=False)) for row in rows[1:] if row}
+            rows = found.matched([case.case_id for case in cases]).column(spelled)
+            of_patient = found.column(spelled)
+            groups = {case.case_id: rows.get(case.case_id, of_patient.get(case.patient_id, "")) for case in cases}
+            return CaseGroups(column=spelled, group_of={i: group for i, group in groups.items() if group}, table=path)
+        seen.append(f"{path} has {', '.join(found.columns) or 'no further columns'}")
+    there = "; ".join(seen) or f"there is none of {', '.join(TABLES)} in {root}"
+    raise UsageError(
+        f"Dividing cases by '{column}' needs a table with a column of that name; {there}. Name one with --table."
+    )
