@@ -56,7 +56,9 @@ def test_distances_are_turned_and_keep_their_unit():
 def test_errors_of_volume_count_by_their_size():
     known = [rows("a1", 1.0, volume=-1.0), rows("b1", 1.0, volume=1.0)]
     unseen = [rows("a1", 1.0, volume=-3.0), rows("b1", 1.0, volume=-1.0)]
-    assert of(measure_shift(known, unseen, SITES, METRICS, seed=0), "volume_error").drop_points.value == pytest.approx(1)
+    assert of(measure_shift(known, unseen, SITES, METRICS, seed=0), "volume_error").drop_points.value == pytest.approx(
+        1
+    )
 
 
 def brute_interval(differences: dict[str, list[float]], seed: int, resamples: int = 5000) -> tuple[float, float]:

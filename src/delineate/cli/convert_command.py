@@ -24,7 +24,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="structure and the end of its mask's file name: cord=seg-manual; of a label map with value: liver=dseg:3",
     )
     parser.add_argument("--suffix", action="append", default=[], metavar="T1w", help="images; several become channels")
-    parser.add_argument("--derivative", default="labels", help="folder below derivatives with the masks; default labels")
+    parser.add_argument(
+        "--derivative", default="labels", help="folder below derivatives with the masks; default labels"
+    )
     parser.add_argument(
         "--order", nargs="+", default=[], metavar="NAME", help="where masks overlap, the last one named takes the voxel"
     )

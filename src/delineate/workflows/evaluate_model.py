@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -112,6 +112,7 @@ def evaluate_model(
     request: EvaluationRequest,
     out: Path,
     *,
+    answer_more: Callable[[Evaluation], Evaluation] | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> Evaluation:
@@ -126,6 +127,8 @@ def evaluate_model(
         What is to be evaluated.
     out
         Gets ``results.json``, CSV tables, nnU-Net's ``summary.json``.
+    answer_more
+        Fills further parts of the evaluation before it is written.
     progress, cancellation
         Where to tell how far it is, and who may stop it.
 
@@ -165,6 +168,8 @@ def evaluate_model(
         calibrated=all(case.calibrated for case in found),
         seed=request.seed,
     )
+    if answer_more is not None:
+        evaluation = answer_more(evaluation)
     _write(evaluation, request, opened, found, grouping, out)
     return evaluation
 

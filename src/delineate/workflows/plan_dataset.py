@@ -20,7 +20,7 @@ from delineate.planning.presets import DEFAULT, Preset
 from delineate.planning.splits import FoldGroups, Split, choose_split
 from delineate.workflows.planning_rule import PlanningRule
 from delineate.workflows.run_folder import RunFolder
-from delineate.workflows.split_rule import SplitRule
+from delineate.workflows.split_rule import BY_PATIENT, SplitRule
 
 EVERY_CASE = "all"
 """Name of the fold that trains on every case."""
@@ -84,7 +84,7 @@ def plan_dataset(
     else:
         plan = (rule or PlanningRule()).decide(fingerprint, facts_of(dataset), preset)
         write_plan(folder.plan, plan)
-    splits, groups = _folds(dataset, folder, split or SplitRule())
+    splits, groups = _folds(dataset, folder, split or BY_PATIENT)
     return PlannedDataset(dataset=dataset, fingerprint=fingerprint, plan=plan, splits=splits, groups=groups)
 
 

@@ -62,7 +62,9 @@ def train_run(  # noqa: PLR0913 - one keyword per choice of the command line
     if start_model is not None:
         run = _started_from(run, start_model)
     run.prepare(workers=workers, progress=progress or Silent(), cancellation=cancellation or Cancellation())
-    return train_model(run, folds=named_folds(run.planned, folds), extension=extension, progress=progress, cancellation=cancellation)
+    return train_model(
+        run, folds=named_folds(run.planned, folds), extension=extension, progress=progress, cancellation=cancellation
+    )
 
 
 def _started_from(run: TrainingRun, model: Path) -> TrainingRun:

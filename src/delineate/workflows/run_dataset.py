@@ -27,7 +27,7 @@ from delineate.workflows.decide_training import Decision, decide_training
 from delineate.workflows.plan_dataset import PlannedDataset, named_folds, plan_dataset
 from delineate.workflows.planning_rule import PlanningRule, planning_rule
 from delineate.workflows.run_folder import RunFolder
-from delineate.workflows.split_rule import SplitRule
+from delineate.workflows.split_rule import BY_PATIENT, SplitRule
 from delineate.workflows.train_model import train_model
 from delineate.workflows.training_run import TrainingRun
 
@@ -60,7 +60,7 @@ class RunSettings:
     """A trained model to start from."""
     plan_of: Path | None = None
     """A run's folder or plans file of another dataset, whose plan is used."""
-    split: SplitRule = SplitRule()
+    split: SplitRule = BY_PATIENT
     """How the cases are divided into folds."""
     command: str = "delineate run"
     """How the run was started, for the report."""

@@ -43,6 +43,10 @@ class SplitRule:
         return (splits_of(dataset), None) if self.column is None else _by_group(dataset, self.column, self.table)
 
 
+BY_PATIENT = SplitRule()
+"""A cross-validation by patient, as nnU-Net deals out cases."""
+
+
 def split_rule(column: str | None, table: Path | None) -> SplitRule:
     """Return the rule that the user asked for.
 

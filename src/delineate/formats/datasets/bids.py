@@ -369,4 +369,6 @@ def _facts(path: Path) -> dict[str, str]:
         return {}
     if not isinstance(content, dict):
         return {}
-    return {key: _available(str(content[key])) for key in SIDECAR_COLUMNS if isinstance(content.get(key), str | int | float)}
+    return {
+        key: _available(str(content[key])) for key in SIDECAR_COLUMNS if isinstance(content.get(key), str | int | float)
+    }

@@ -54,7 +54,7 @@ def binary_mask(values: NDArray[Any], name: str, value: int | None = None) -> ND
         return np.asarray(values == value)
     found = np.unique(values)
     foreground = found[found != 0]
-    if len(foreground) > 1 or (len(foreground) == 1 and not (foreground[0] in (1, 255))):
+    if len(foreground) > 1 or (len(foreground) == 1 and foreground[0] not in (1, 255)):
         shown = ", ".join(f"{v:g}" for v in found[:6]) + (", ..." if len(found) > 6 else "")
         raise LabelError(
             f"{name}: expected a binary mask of 0 and 1 (or 255); found {len(found)} values ({shown}). Name the value "

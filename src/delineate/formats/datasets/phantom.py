@@ -35,7 +35,7 @@ class Examination:
     held_out: bool
 
 
-def write_phantom_dataset(
+def write_phantom_dataset(  # noqa: PLR0913 - one keyword per property of the dataset
     folder: Path,
     *,
     cases: int = 24,

@@ -171,7 +171,12 @@ def _by_site(
     sites: dict[str, list[str]] = {}
     for case_id in dict.fromkeys([*sides[0], *sides[1]]):
         sites.setdefault(site_of.get(case_id, NOT_RECORDED), []).append(case_id)
+    known, unseen = sides
     return tuple(
-        (site, len(ids), *(mean_or_nan([side[i] for i in ids if i in side]) for side in sides))
+        (site, len(ids), _mean_of(known, ids), _mean_of(unseen, ids))
         for site, ids in sorted(sites.items(), key=lambda item: (item[0] == NOT_RECORDED, item[0]))
     )
+
+
+def _mean_of(values: Mapping[str, float], case_ids: Sequence[str]) -> float:
+    return mean_or_nan([values[i] for i in case_ids if i in values])
