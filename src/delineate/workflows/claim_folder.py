@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ def claim_folder(
 
     ``origin`` names the model or the plan of another dataset that the run starts from; ``split_by`` the column whose
     groups the folds leave out in turn.
-    The budget counts only once something was decided with it, so that a budget that was too short can be corrected.
+    The budget counts only once something was decided with it, so that a budget that was too short can be corrected;
+    so does the column.
 
     Raises
     ------
@@ -43,11 +44,16 @@ def claim_folder(
         "split_by": split_by,
     }
     shared = {key: wanted[key] for key in wanted if key != "budget_seconds"}
+    undecided: Collection[str] = () if folder.splits.exists() else ("split_by",)
     for path in (folder.shared_settings, RunFolder(root=folder.root).settings):
-        _require_equal(folder, path, shared)
-    _require_equal(folder, folder.settings, wanted if folder.recipe.exists() else shared)
+        _require_equal(folder, path, _without(shared, undecided))
+    _require_equal(folder, folder.settings, _without(wanted if folder.recipe.exists() else shared, undecided))
     write_text(folder.shared_settings, json.dumps(shared, indent=2))
     write_text(folder.settings, json.dumps(wanted, indent=2))
+
+
+def _without(settings: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}
 
 
 def _require_equal(folder: RunFolder, path: Path, wanted: Mapping[str, Any]) -> None:
