@@ -195,7 +195,7 @@ def test_site_and_scanner_come_from_the_json_files_of_images(root, tmp_path):
 def test_images_may_be_linked(root, tmp_path):
     convert_bids(root, tmp_path / "out", WISH, hard_link=True, **WATCHED)
     source = root / "sub-01" / "anat" / "sub-01_run-1_T2starw.nii.gz"
-    assert os.path.samefile(source, tmp_path / "out" / "imagesTr" / "sub-01_run-1_0000.nii.gz")
+    assert source.samefile(tmp_path / "out" / "imagesTr" / "sub-01_run-1_0000.nii.gz")
 
 
 def test_a_folder_with_something_in_it_is_not_written_over(root, tmp_path):
@@ -206,7 +206,7 @@ def test_a_folder_with_something_in_it_is_not_written_over(root, tmp_path):
 
 
 def test_other_folders_say_what_is_there(root, tmp_path):
-    with pytest.raises(DatasetError, match="there is none. Name the folder that holds it"):
+    with pytest.raises(DatasetError, match=r"there is none\. Name the folder that holds it"):
         select_bids(tmp_path, WISH)
     with pytest.raises(DatasetError, match="Derivatives that are there: labels"):
         select_bids(root, replace(WISH, derivative="masks"))

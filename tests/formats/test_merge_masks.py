@@ -101,7 +101,7 @@ def test_binary_files(values):
 
 @pytest.mark.parametrize("values", [[0, 1, 2], [0, 0.5], [0, 130, 255], [0, -1], [0, 2]])
 def test_files_that_are_not_binary(values):
-    with pytest.raises(LabelError, match="m.nii.gz: expected a binary mask"):
+    with pytest.raises(LabelError, match=r"m\.nii\.gz: expected a binary mask"):
         binary_mask(np.array(values), "m.nii.gz")
 
 

@@ -87,7 +87,8 @@ def test_a_planned_run_is_read_back_with_its_groups(by_scanner: Path) -> None:
 
 def test_planning_again_with_the_same_table_changes_nothing(torsos: Path, by_scanner: Path) -> None:
     before = RunFolder(root=by_scanner).splits.read_bytes()
-    plan_run(torsos, by_scanner, replace(BY_SCANNER, split=SplitRule(column="scanner")))
+    _, words = plan_run(torsos, by_scanner, replace(BY_SCANNER, split=SplitRule(column="scanner")))
+    assert words[-1] == "Folds leave one scanner out: 0: sharp; 1: soft."
     assert RunFolder(root=by_scanner).splits.read_bytes() == before
 
 

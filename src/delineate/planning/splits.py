@@ -84,6 +84,11 @@ class FoldGroups:
     not_recorded: tuple[str, ...] = ()
     """Case ids without a group; they are a fold of their own and train in all others, whose group they may be of."""
 
+    @property
+    def words(self) -> str:
+        """Which fold holds out what, for a reader: ``0: Milan; 1: UCL``."""
+        return "; ".join(f"{fold}: {name}" for fold, name in enumerate(self.names))
+
 
 def leave_one_group_out(
     case_ids: Sequence[str], group_of: Mapping[str, str], patient_of: Mapping[str, str] | None = None

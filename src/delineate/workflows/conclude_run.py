@@ -162,8 +162,7 @@ def _fold_facts(run: TrainingRun) -> tuple[Fact, ...]:
     groups = run.planned.groups
     if groups is None:
         return ()
-    folds = "; ".join(f"{fold}: {name}" for fold, name in enumerate(groups.names))
-    facts = [Fact(label=f"Folds leave one {groups.column} out", value=folds)]
+    facts = [Fact(label=f"Folds leave one {groups.column} out", value=groups.words)]
     if groups.not_recorded:
         value = f"{', '.join(groups.not_recorded)}; they train in all other folds, whose {groups.column} they may be of"
         facts.append(Fact(label=f"Cases of unknown {groups.column}", value=value))

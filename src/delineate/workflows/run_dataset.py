@@ -179,7 +179,9 @@ def plan_run(
     dataset = _sound_dataset(source, folder, settings, rule, **watched)
     planned = _planned(dataset, folder, settings, rule, **watched)
     decision = decide_training(planned, folder, machine, budget_seconds=settings.budget_seconds, start=rule.start)
-    return decision, describe_plan(planned.plan, decision.configuration, decision.recipe)
+    groups = planned.groups
+    folds = () if groups is None else (f"Folds leave one {groups.column} out: {groups.words}.",)
+    return decision, (*describe_plan(planned.plan, decision.configuration, decision.recipe), *folds)
 
 
 def _sound_dataset(
