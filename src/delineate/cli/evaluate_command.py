@@ -14,7 +14,7 @@ from delineate.errors import SomeCasesFailed, UsageError
 
 if TYPE_CHECKING:
     from delineate.metrics.evaluation.evaluation import Evaluation
-    from delineate.workflows.evaluate_model import EvaluationRequest
+    from delineate.workflows.evaluation_request import EvaluationRequest
 
 POLICIES = ("worst-value", "nnunet", "metrics-reloaded")
 
@@ -100,7 +100,7 @@ def _evaluate(session: Session) -> int:
 
 
 def _request(session: Session) -> EvaluationRequest:
-    from delineate.workflows.evaluate_model import METRICS, EvaluationRequest, policy_named, structures_from
+    from delineate.workflows.evaluation_request import METRICS, EvaluationRequest, policy_named, read_structures
 
     options = session.options
     return EvaluationRequest(
@@ -114,7 +114,7 @@ def _request(session: Session) -> EvaluationRequest:
         metrics=tuple(options.metrics or METRICS),
         tolerance_mm=_tolerance(options.tolerance),
         policy=policy_named(options.policy),
-        structures=structures_from(options.labels),
+        structures=read_structures(options.labels),
         renamed=_renamed(options.map),
         resample=options.resample,
         spacing_mm=None if options.spacing is None else tuple(options.spacing),
@@ -138,7 +138,7 @@ def _pairs(words: Sequence[str], option: str, form: str) -> dict[str, str]:
 
 def _tolerance(words: Sequence[str]) -> float | dict[str, float]:
     """Return the tolerance: one number, or by structure; a bare number beside them is that of the others."""
-    from delineate.workflows.evaluate_model import EVERY_STRUCTURE, TOLERANCE_MM
+    from delineate.workflows.evaluation_request import EVERY_STRUCTURE, TOLERANCE_MM
 
     bare = [word for word in words if "=" not in word]
     named = _pairs([word for word in words if "=" in word], "--tolerance", "NAME=MM")
