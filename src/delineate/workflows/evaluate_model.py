@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from delineate.execution import Cancellation, Progress, Silent, Watched, require_writable
-from delineate.metrics.cohort import CaseRows, summarise_rows
+from delineate.metrics.cohort import CaseRows, CohortRow, summarise_rows
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.evaluation.model_comparison import ModelComparison, compare_models
+from delineate.metrics.evaluation.thresholds import ThresholdVerdict, judge, published_thresholds
+from delineate.metrics.evaluation.volume_agreement import agree_on_volumes
 from delineate.workflows.evaluation_faults import failed_predictions, notices_of, require_sound
 from delineate.workflows.evaluation_groups import group_cases
 from delineate.workflows.evaluation_request import EvaluationRequest
@@ -37,7 +39,7 @@ def evaluate_model(
     request
         What is to be evaluated.
     out
-        Gets ``results.json``, CSV tables, nnU-Net's ``summary.json``.
+        Gets ``report.html``, ``results.json``, CSV tables, nnU-Net's ``summary.json``.
     progress, cancellation
         Where to tell how far it is, and who may stop it.
 
@@ -59,15 +61,18 @@ def evaluate_model(
     require_sound(measured, opened.rules)
     models = {name: _rows(opened.matched[name].cases, found) for name, found in measured.items()}
     cases, found = models[opened.name], measured[opened.name]
+    table = summarise_rows(cases, seed=request.seed)
     subgroups, grouping = group_cases(cases, opened.table, request, **watched)
     evaluation = Evaluation(
         name=opened.references.name,
         cases=cases,
-        table=summarise_rows(cases, seed=request.seed),
+        table=table,
         metrics=request.metrics,
         failed=failed_predictions(found),
         without_reference=opened.matched[opened.name].without_reference,
         resampled=tuple(case.case_id for case in found if case.resampled),
+        volumes=agree_on_volumes(cases, seed=request.seed),
+        thresholds=_judge(table, opened, request),
         subgroups=subgroups,
         comparison=_compare(models, request),
         notices=notices_of(opened, measured, grouping),
@@ -77,6 +82,16 @@ def evaluate_model(
     )
     write_evaluation(evaluation, request, opened, found, grouping, out)
     return evaluation
+
+
+def _judge(
+    table: Sequence[CohortRow], opened: OpenedEvaluation, request: EvaluationRequest
+) -> tuple[ThresholdVerdict, ...]:
+    """Hold the means against what was declared, and against what is commonly asked for where nothing was."""
+    declared = {(threshold.structure, threshold.metric) for threshold in request.thresholds}
+    cited = published_thresholds([row.name for row in table], modality=request.modality or opened.references.modality)
+    fitting = [t for t in cited if t.metric in request.metrics and (t.structure, t.metric) not in declared]
+    return judge(table, (*request.thresholds, *fitting))
 
 
 def _measure_models(

@@ -9,6 +9,8 @@ from pathlib import Path
 from delineate.case import Structure
 from delineate.errors import UsageError
 from delineate.metrics.evaluation.subgroups import LEAST_CASES
+from delineate.metrics.evaluation.thresholds import Threshold
+from delineate.metrics.evaluation.thresholds import read_threshold as read_threshold
 from delineate.metrics.table import METRICS_RELOADED, NNUNET, WORST_VALUE, EmptyPolicy
 
 METRICS = (
@@ -45,6 +47,10 @@ class EvaluationRequest:
     """Table of cases with columns to group by, and patients."""
     by: tuple[str, ...] = ()
     """Columns: ``site``, ``age:10`` (bands), ``size`` (thirds of each structure's reference volume)."""
+    thresholds: tuple[Threshold, ...] = ()
+    """Declared beforehand; commonly cited ones are added for structures and modalities that they fit."""
+    modality: str | None = None
+    """``CT`` or ``MR``, for the cited thresholds; None: the first channel's name in the dataset."""
     others: Mapping[str, Path] = field(default_factory=dict)
     """Name -> folder of predictions of other models on the same cases."""
     metrics: tuple[str, ...] = METRICS

@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from delineate.errors import UsageError
-from delineate.formats.cases_table import CasesTable, read_cases_table
+from delineate.formats.cases_table import CasesTable, read_cases_table, with_column
 from delineate.formats.datasets.label_files import LabelRules, References
 from delineate.metrics.evaluation.directions import direction_of
 from delineate.workflows.evaluation_groups import check_columns
 from delineate.workflows.evaluation_request import EVERY_STRUCTURE, TOLERANCE_MM, EvaluationRequest
 from delineate.workflows.measure_case import MeasuringRules
 from delineate.workflows.open_references import Matched, is_run, match_predictions, open_references
+
+FOLD = "fold"
+"""Column of the fold that predicted a case, in a cross-validation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +51,8 @@ def open_evaluation(request: EvaluationRequest) -> OpenedEvaluation:
     first = match_predictions(request.predictions, references, configuration=request.configuration, some=request.some)
     ids = [case.reference.case_id for case in first.cases]
     table = None if request.table is None else read_cases_table(request.table).matched(ids)
+    if first.fold_of:
+        table = with_column(table, FOLD, first.fold_of)
     check_columns(request.by, table, ids)
     others = {other: _match_same(folder, references, first) for other, folder in request.others.items()}
     return OpenedEvaluation(
@@ -109,8 +114,15 @@ def _rules(request: EvaluationRequest, references: References) -> MeasuringRules
         raise UsageError(f"A tolerance is given for {', '.join(unknown)}; the structures are: {', '.join(names)}.")
     if wrong := [name for name, value in tolerance.items() if not value >= 0]:
         raise UsageError(f"A tolerance is 0 or more; it is not for {', '.join(wrong)}.")
+    # told before hours of work, not after
     for metric in request.metrics:
-        direction_of(metric)  # told before hours of work, not after
+        direction_of(metric)
+    for threshold in request.thresholds:
+        if threshold.structure not in names or threshold.metric not in request.metrics:
+            raise UsageError(
+                f"A threshold is about {threshold.metric} of {threshold.structure}; measured are "
+                f"{', '.join(request.metrics)} of {', '.join(names)}."
+            )
     values = frozenset(value for structure in references.structures for value in structure.values)
     ignored = frozenset() if references.ignore is None else frozenset({references.ignore})
     return MeasuringRules(

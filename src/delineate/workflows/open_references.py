@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from delineate.case import Structure
@@ -35,6 +35,8 @@ class Matched:
     cases: tuple[CaseToMeasure, ...]
     without_reference: tuple[str, ...]
     notices: tuple[str, ...] = ()
+    fold_of: Mapping[str, str] = field(default_factory=dict)
+    """Case id -> fold that predicted it, in a cross-validation."""
 
 
 def open_references(
@@ -132,6 +134,7 @@ def match_predictions(
         ),
         without_reference=tuple(left),
         notices=(*files.notices, *notices),
+        fold_of={c.case_id: fold for c in counted if (fold := files.fold_of.get(c.case_id)) is not None},
     )
 
 
@@ -143,6 +146,7 @@ class _PredictionFiles:
     held_out: frozenset[str] | None = None
     """Cases that the folds should have predicted; None if only the files say."""
     notices: tuple[str, ...] = ()
+    fold_of: Mapping[str, str] = field(default_factory=dict)
 
 
 def _prediction_files(folder: Path, configuration: str | None) -> _PredictionFiles:
@@ -168,13 +172,14 @@ def _folds(run: RunFolder, folds: Mapping[str, Path]) -> _PredictionFiles:
         raise DatasetError(f"{run.own}: a case is held out by one fold; several predicted these.", twice)
     merged = {case: path for files in per_fold.values() for case, path in files.items()}
     words = f"Cross-validation: every case was predicted by the fold that was not trained on it ({', '.join(folds)})."
+    fold_of = {case: found[0] for case, found in where.items()}
     if not run.splits.is_file():
-        return _PredictionFiles(by_name=merged, notices=(words,))
+        return _PredictionFiles(by_name=merged, notices=(words,), fold_of=fold_of)
     splits = read_splits(run.splits)
-    held_out = {case for k, split in enumerate(splits) if str(k) in folds for case in split.validation}
+    fold_of |= {case: str(k) for k, split in enumerate(splits) if str(k) in folds for case in split.validation}
     absent = ", ".join(str(k) for k in range(len(splits)) if str(k) not in folds)
     left = (f"Folds without predictions are not part of this: {absent}.",) if absent else ()
-    return _PredictionFiles(by_name=merged, held_out=frozenset(held_out | set(merged)), notices=(words, *left))
+    return _PredictionFiles(by_name=merged, held_out=frozenset(fold_of), notices=(words, *left), fold_of=fold_of)
 
 
 def _is_plain(folder: Path) -> bool:
