@@ -181,6 +181,29 @@ def evaluate_structures(
     )
 
 
+def score_pair(pair: StructurePair, metric: str, *, policy: EmptyPolicy, diagonal_mm: float) -> float:
+    """Compute one metric of one structure whose masks are cut out and counted already.
+
+    Parameters
+    ----------
+    pair
+        The masks; its counts are of the whole image.
+    metric
+        A name of :data:`METRICS`.
+    policy
+        What the scores of empty masks are.
+    diagonal_mm
+        Of the whole image: what a distance is worth if exactly one mask is empty.
+
+    Raises
+    ------
+    UsageError
+        If the metric is unknown.
+    """
+    chosen = _chosen_metrics([metric])[metric]
+    return _value(chosen, pair, presence_of(pair.overlap), policy, diagonal_mm)
+
+
 def presence_of(counts: Overlap) -> Presence:
     """Return whether the structure is in both label maps, in one, or in none."""
     if counts.predicted:
