@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +59,13 @@ class StructureRaters:
     """Each rater against the consensus of the other people, mean over raters; None if no case has three people."""
     within_people: Estimate | None = None
     """Mean over pairs of masks of the same person; None unless somebody drew twice."""
+    unit: str = ""
+    """Of the metric, for the reader; empty for fractions. Where files do not say how large a pixel is, ``px``."""
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """What was found, in words."""
-        unit = "" if METRICS[self.metric].unit == "1" else f" {METRICS[self.metric].unit}"
+        unit = f" {self.unit}" if self.unit else ""
         found = [
             f"{self.structure}: people agree with each other with {self.metric} {_told(self.between_people)}{unit}."
         ]
@@ -109,6 +111,7 @@ def study_raters(
     person_of: Mapping[str, str] | None = None,
     left_out_cases: Sequence[tuple[str, str]] = (),
     notices: Sequence[str] = (),
+    calibrated: bool = True,
 ) -> RaterStudy:
     """Make a study of the numbers of single cases.
 
@@ -128,6 +131,8 @@ def study_raters(
         Cases that never came so far, and why.
     notices
         To which those about equal masks are added.
+    calibrated
+        Whether the spacing of the masks is known; else lengths are told in pixels.
 
     Raises
     ------
@@ -144,7 +149,10 @@ def study_raters(
     few = {c.case_id: _too_few(c, owner) for c in groups[0] if _count_people(c, owner) < LEAST_PEOPLE}
     return RaterStudy(
         rater_names=tuple(rater_names),
-        structures=tuple(_structure(group, rules, tuple(rater_names), people, model_name) for group in groups),
+        structures=tuple(
+            replace(_structure(group, rules, tuple(rater_names), people, model_name), unit=_unit(rules, calibrated))
+            for group in groups
+        ),
         margin=rules.margin,
         consensus=rules.consensus,
         left_out_cases=(*left_out_cases, *few.items()),
@@ -189,6 +197,13 @@ def _structure(
         people_against_left_out=estimate(of_people) if compared else None,
         within_people=estimate([mean_or_nan(matrix[same & off_diagonal]) for matrix in pairwise]) if twice else None,
     )
+
+
+def _unit(rules: RaterRules, calibrated: bool) -> str:
+    unit = METRICS[rules.metric].unit
+    if unit == "1":
+        return ""
+    return unit if calibrated else {"mm": "px", "ml": "1000 px"}.get(unit, unit)
 
 
 def _verdict(differences: Sequence[float], patients: Sequence[str], rules: RaterRules) -> NonInferiority:
