@@ -284,6 +284,9 @@ def test_masks_that_may_be_inverted_are_suspected_by_their_complement():
     almost = np.zeros((10, 10), np.bool_)
     almost[3:] = True
     assert suspected_inversions({"ann": whole, "bob": almost}) == ()  # large, but as the other says
+    small = np.zeros((10, 10), np.bool_)
+    small[4:] = True
+    assert suspected_inversions({"ann": small, "bob": almost, "cy": small & whole}) == ()
 
 
 def test_lengths_of_pictures_without_a_size_are_told_in_pixels():

@@ -181,6 +181,13 @@ def evaluate_structures(
     )
 
 
+def presence_of(counts: Overlap) -> Presence:
+    """Return whether the structure is in both label maps, in one, or in none."""
+    if counts.predicted:
+        return "true_positive" if counts.reference else "false_positive"
+    return "false_negative" if counts.reference else "true_negative"
+
+
 def score_pair(pair: StructurePair, metric: str, *, policy: EmptyPolicy, diagonal_mm: float) -> float:
     """Compute one metric of one structure whose masks are cut out and counted already.
 
@@ -202,13 +209,6 @@ def score_pair(pair: StructurePair, metric: str, *, policy: EmptyPolicy, diagona
     """
     chosen = _chosen_metrics([metric])[metric]
     return _value(chosen, pair, presence_of(pair.overlap), policy, diagonal_mm)
-
-
-def presence_of(counts: Overlap) -> Presence:
-    """Return whether the structure is in both label maps, in one, or in none."""
-    if counts.predicted:
-        return "true_positive" if counts.reference else "false_positive"
-    return "false_negative" if counts.reference else "true_negative"
 
 
 def _chosen_metrics(names: Sequence[str]) -> dict[str, Metric]:

@@ -269,9 +269,9 @@ def _reading_notices(read: Sequence[_Read], settings: RaterSettings) -> list[str
     if suspects:
         counted = [f"{name} ({suspects.count(name)})" for name in sorted(set(suspects))]
         notices.append(
-            f"Masks that cover more than {INVERTED_SHARE:.0%} of the image may be inverted (0 where the structure is); "
-            f"so in {len(read)} cases those of {_listed(counted)}. They were read as they are. If 0 is the structure, "
-            "use --inverted with these raters."
+            "Masks may be inverted (0 where the structure is), because their complement agrees better with the others "
+            f"or all cover more than {INVERTED_SHARE:.0%} of the image: in {len(read)} cases those of "
+            f"{_listed(counted)}. They were read as they are. If 0 is the structure, use --inverted with these raters."
         )
     return notices
 

@@ -39,7 +39,7 @@ and cut at the image's border. How good STAPLE takes raters to be depends on how
 not change with the resolution."""
 
 INVERTED_SHARE = 0.8
-"""A mask that covers more of the image than this may have its structure and its background exchanged."""
+"""If all masks of a case cover more of the image than this, structure and background may be exchanged in all."""
 
 SIGNED_METRICS = frozenset({"volume_error", "relative_volume_error"})
 """Neither larger nor smaller is better."""
@@ -193,14 +193,16 @@ def compare_raters(
 def suspected_inversions(masks: Mapping[str, Mask]) -> tuple[str, ...]:
     """Return the raters in whose mask structure and background may be exchanged.
 
-    Such a mask covers more than :data:`INVERTED_SHARE` of the image, and its complement agrees better than it does with
-    the majority of the masks that cover less; if all cover more, all are suspected.
+    Where some masks cover less than half of the image, these are those that cover more and whose complement agrees
+    better than they do with the majority of the smaller ones. Else these are all masks, if each of them covers more
+    than :data:`INVERTED_SHARE`.
     """
-    large = [name for name, mask in masks.items() if mask.mean() > INVERTED_SHARE]
-    ordinary = [mask for name, mask in masks.items() if name not in large]
-    if not large or not ordinary:
-        return tuple(large)
+    shares = {name: float(mask.mean()) for name, mask in masks.items()}
+    ordinary = [mask for name, mask in masks.items() if shares[name] <= 0.5]
+    if not ordinary:
+        return tuple(masks) if min(shares.values()) > INVERTED_SHARE else ()
     consensus = majority(ordinary)
+    large = [name for name in masks if shares[name] > 0.5]
     return tuple(name for name in large if _dice(~masks[name], consensus) > _dice(masks[name], consensus))
 
 
