@@ -1,0 +1,151 @@
+"""Does the model differ from people more than they differ among themselves?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from delineate.metrics.evaluation.evaluation import Evaluation
+from delineate.metrics.evaluation.rater_study import RaterStudy, StructureRaters
+from delineate.metrics.statistics import Estimate
+from delineate.reports.document import Block, Cell, Column, Drawing, Group, Paragraph, Section, Table, cells
+from delineate.reports.evaluation_parts.phrases import axis_of, limited
+from delineate.reports.forest import Block as ForestBlock
+from delineate.reports.forest import Mark, TextColumn, forest
+from delineate.reports.heat_map import heat_map
+from delineate.reports.metric_words import Scale, Units, label_of
+from delineate.reports.svg import number
+
+MAX_STRUCTURES = 6
+"""Structures with figures of their own; the tables have all."""
+
+MAX_OPEN_ROWS = 24
+
+
+def observers(evaluation: Evaluation, units: Units) -> Section:
+    """Return the verdict per structure, people among themselves, the model among people, and each person's skill."""
+    study = evaluation.raters
+    if study is None or not study.structures:
+        return Section(title="Observers", blocks=())
+    blocks: list[Block] = [Paragraph(text=_design(study))]
+    blocks += [Paragraph(text=f"{s.structure}: {s.verdict.sentence}", weight="verdict") for s in study.structures]
+    drawn = study.structures[:MAX_STRUCTURES]
+    note = limited(len(drawn), len(study.structures), "the first ones")
+    if note:
+        blocks.append(Paragraph(text=note, weight="note"))
+    for structure in drawn:
+        blocks += [_model_among(structure, study, units), _pairs(structure, study, units)]
+    blocks.append(_skills(study, units))
+    if study.left_out_cases:
+        blocks.append(_left_out(study))
+    return Section(title="Observers", blocks=tuple(blocks))
+
+
+def _design(study: RaterStudy) -> str:
+    return (
+        f"{len(study.rater_names)} people drew the structures. Each person is compared with the consensus"
+        f" ({study.consensus}) of the others, and the model with the same consensus; the model may be worse by at most"
+        f" {study.margin:g} (margin, declared beforehand)."
+    )
+
+
+def _model_among(found: StructureRaters, study: RaterStudy, units: Units) -> Drawing:
+    scale = units.scale(found.metric)
+    people = tuple(_mark(rater.name, rater.against_consensus, scale) for rater in found.raters)
+    model = (
+        _mark("consensus of all but one", found.model_against_left_out, scale),
+        _mark("majority of all", found.model_against_majority, scale),
+        _mark("STAPLE of all", found.model_against_staple, scale),
+    )
+    among = (_mark("mean over pairs", found.between_people, scale),)
+    blocks = [
+        ForestBlock(heading="Model against ...", marks=model),
+        ForestBlock(heading="Person against the other people", marks=people),
+        ForestBlock(heading="Person against person", marks=among),
+    ]
+    estimates = [
+        found.between_people,
+        found.model_against_left_out,
+        found.model_against_majority,
+        found.model_against_staple,
+        *(rater.against_consensus for rater in found.raters),
+    ]
+    values = [v for e in estimates for v in (e.value, e.interval.low, e.interval.high)]
+    svg = forest(
+        blocks,
+        axis_of(values, scale, f"{label_of(found.metric)}, mean over cases"),
+        [TextColumn(title="cases", width=60), TextColumn(title="mean (95 % interval)", width=210)],
+        caption=f"The model among {len(study.rater_names)} people: {found.structure}",
+    )
+    return Drawing(
+        title=f"{found.structure}: the model among people",
+        svg=svg,
+        note="Compare ‘consensus of all but one’ with the persons below: both face the same kind of reference.",
+    )
+
+
+def _mark(name: str, estimate: Estimate, scale: Scale) -> Mark:
+    return Mark(
+        name=name,
+        value=estimate.value * scale.factor,
+        low=estimate.interval.low * scale.factor,
+        high=estimate.interval.high * scale.factor,
+        texts=(str(estimate.n_used), scale.estimate(estimate)),
+    )
+
+
+def _pairs(found: StructureRaters, study: RaterStudy, units: Units) -> Drawing:
+    scale = units.scale(found.metric)
+    values = np.array(found.pairwise, np.float64, copy=True)
+    np.fill_diagonal(values, math.nan)
+    known = values[np.isfinite(values)]
+    limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    decimals = 2 if scale.decimals == 3 else 1
+    texts = [["" if math.isnan(v) else number(v * scale.factor, decimals) for v in row] for row in values]
+    svg = heat_map(
+        values,
+        texts,
+        (study.rater_names, study.rater_names),
+        limits,
+        caption=f"{label_of(found.metric)} of every person with every other: {found.structure}",
+    )
+    note = "Mean over the cases that both drew; empty where there is none. Darker is a larger value."
+    return Drawing(title=f"{found.structure}: {label_of(found.metric)} of every pair", svg=svg, note=note)
+
+
+def _skills(study: RaterStudy, units: Units) -> Table:
+    titles = (
+        "Person",
+        "Cases",
+        "Against the consensus\nof the others (95 % interval)",
+        "Sensitivity\n(STAPLE)",
+        "Specificity\n(STAPLE)",
+    )
+    groups = tuple(
+        Group(
+            title=f"{s.structure}: {label_of(s.metric)}",
+            rows=tuple(
+                cells(
+                    rater.name,
+                    str(rater.n_cases),
+                    units.scale(s.metric).estimate(rater.against_consensus),
+                    number(rater.sensitivity),
+                    number(rater.specificity, 4),
+                )
+                for rater in s.raters
+            ),
+        )
+        for s in study.structures
+    )
+    columns = tuple(Column(title=title, words=i == 0) for i, title in enumerate(titles))
+    table = Table(columns=columns, groups=groups, title="Skill of each person")
+    return Table(columns=columns, groups=groups, title=table.title, folded=table.n_rows > MAX_OPEN_ROWS)
+
+
+def _left_out(study: RaterStudy) -> Table:
+    rows: Sequence[tuple[Cell, ...]] = [cells(case, why) for case, why in study.left_out_cases]
+    columns = (Column(title="Case", words=True), Column(title="Why", words=True))
+    title = f"{len(rows)} cases left out of the comparison with people"
+    return Table(columns=columns, groups=(Group(rows=tuple(rows)),), title=title, folded=True)
