@@ -66,15 +66,13 @@ class StructureRaters:
     def sentences(self) -> tuple[str, ...]:
         """What was found, in words."""
         unit = f" {self.unit}" if self.unit else ""
-        found = [
-            f"{self.structure}: people agree with each other with {self.metric} {_told(self.between_people)}{unit}."
-        ]
+        found = [f"{self.structure}: the mean {self.metric} of two people is {_told(self.between_people)}{unit}."]
         if self.within_people is not None:
-            found.append(f"The same person agrees with themselves with {_told(self.within_people)}{unit}.")
+            found.append(f"That of two masks by the same person is {_told(self.within_people)}{unit}.")
         if self.people_against_left_out is not None:
-            text = f"A person agrees with the consensus of the others with {_told(self.people_against_left_out)}{unit}"
+            text = f"A person against the consensus of the others has {_told(self.people_against_left_out)}{unit}"
             model = self.model_against_left_out
-            found.append(f"{text}, the model with {_told(model)}{unit}." if model is not None else f"{text}.")
+            found.append(f"{text}, the model {_told(model)}{unit}." if model is not None else f"{text}.")
         if self.verdict is not None:
             found.append(self.verdict.sentence)
         return tuple(found)
