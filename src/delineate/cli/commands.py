@@ -275,29 +275,6 @@ def _predict(session: Session) -> int:
     return 0
 
 
-def _evaluate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("predictions", type=Path, help="folder of label maps named like the dataset's cases")
-    _dataset(parser)
-    _out(parser)
-
-
-def _evaluate(session: Session) -> int:
-    from delineate.workflows.evaluate_predictions import evaluate_folder
-
-    options = session.options
-    summary = evaluate_folder(
-        options.predictions,
-        options.dataset,
-        options.out,
-        repairs=frozenset(options.repair),
-        command=session.command,
-        **session.watched,
-    )
-    _print_summary("evaluated cases", summary)
-    print(f"report  {options.out / 'report.html'}")
-    return 0
-
-
 def _report_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     _configuration(parser)
@@ -374,7 +351,6 @@ COMMANDS = (
     Command(name="preprocess", help="prepare the cases of a plan", declare=_preprocess_options, run=_preprocess),
     Command(name="train", help="train folds of a plan; resume; extend", declare=_train_options, run=_train),
     Command(name="predict", help="segment images with a trained model", declare=_predict_options, run=_predict),
-    Command(name="evaluate", help="score label maps against references", declare=_evaluate_options, run=_evaluate),
     Command(name="report", help="score a trained run and write its report again", declare=_report_options, run=_report),
     Command(name="doctor", help="say what this machine can do", declare=_doctor_options, run=_doctor),
     Command(
