@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -68,11 +68,12 @@ class _Read:
     """Raters whose structure has another value than 1."""
     calibrated: bool
     """Whether a file says how large a voxel is."""
+    planar: bool
 
 
 def study_rater_folders(
     raters: Mapping[str, Path],
-    predictions: Path | None,
+    predictions: Path | Mapping[str, Path | None] | None,
     settings: RaterSettings | None = None,
     *,
     case_ids: Sequence[str] | None = None,
@@ -87,8 +88,8 @@ def study_rater_folders(
     raters
         Name and folder; see :func:`~delineate.formats.datasets.rater_folders.rater_folders`.
     predictions
-        Folder of a model's label maps; None: only people are compared. A case without a prediction counts as if the
-        model had found nothing there, and is told.
+        Folder of a model's label maps, or the label map of each case (None where there is none); None: only people are
+        compared. A case without a prediction counts as if the model had found nothing there, and is told.
     settings
         How masks are read and compared; None: two-valued masks by Dice.
     case_ids
@@ -123,20 +124,21 @@ def study_rater_folders(
     task = partial(_study_case, chosen, person_of, patient_of or {}, predictions is not None)
     outcomes = map_items(task, usable, what="compare raters", workers=workers, backend="threads", **watched)
     read = _without_faults(outcomes)
-    calibrated = chosen.spacing_mm is not None or all(case.calibrated for case in read)
-    notices = [*_matching_notices(matched, usable, predictions), *_reading_notices(read, chosen)]
-    for notice in notices:
-        _log.warning("%s", notice)
-    return study_raters(
+    notices = [*_matching_notices(matched, usable, predictions is not None), *_reading_notices(read, chosen)]
+    study = study_raters(
         [agreement for case in read for agreement in case.agreements],
         chosen.rules,
         rater_names=tuple(raters),
         model_name=chosen.model_name if predictions is not None else None,
         person_of=person_of,
-        left_out_cases=[(c.case_id, _undrawn(c)) for c in matched.cases if len(c.masks) < 2],
-        notices=notices,
-        calibrated=calibrated,
+        calibrated=chosen.spacing_mm is not None or all(case.calibrated for case in read),
+        planar=all(case.planar for case in read),
     )
+    undrawn = [(case.case_id, _undrawn(case)) for case in matched.cases if len(case.masks) < 2]
+    found = replace(study, left_out_cases=(*undrawn, *study.left_out_cases), notices=(*notices, *study.notices))
+    for notice in found.notices:
+        _log.warning("%s", notice)
+    return found
 
 
 def _people(raters: Mapping[str, Path], settings: RaterSettings) -> dict[str, str]:
@@ -184,7 +186,13 @@ def _study_case(
         )
         suspects |= set(suspected_inversions(masks))
     white = tuple(name for name, mask in read.items() if mask.foreground not in (None, 0, 1))
-    return _Read(agreements=tuple(agreements), suspects=tuple(suspects), white=white, calibrated=frame.says_geometry)
+    return _Read(
+        agreements=tuple(agreements),
+        suspects=tuple(suspects),
+        white=white,
+        calibrated=frame.says_geometry,
+        planar=frame.grid.dims == 2,
+    )
 
 
 def _model_mask(predicted: RaterMask | None, structure: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -239,7 +247,7 @@ def _without_faults(outcomes: Sequence[Outcome[RaterFiles, _Read]]) -> list[_Rea
     return [outcome.value for outcome in outcomes if outcome.value is not None]
 
 
-def _matching_notices(matched: MatchedFiles, usable: Sequence[RaterFiles], predictions: Path | None) -> list[str]:
+def _matching_notices(matched: MatchedFiles, usable: Sequence[RaterFiles], with_model: bool) -> list[str]:
     notices = []
     if matched.by_part:
         path, case_id = matched.by_part[0]
@@ -251,7 +259,7 @@ def _matching_notices(matched: MatchedFiles, usable: Sequence[RaterFiles], predi
         listed = _listed([f"{path.parent.name}/{path.name}" for path in matched.unmatched])
         notices.append(f"{len(matched.unmatched)} files belong to no case and were not used: {listed}.")
     missing = [case.case_id for case in usable if case.prediction is None]
-    if predictions is not None and missing:
+    if with_model and missing:
         notices.append(
             f"{len(missing)} cases have no prediction; the model counts there as if it had found nothing: "
             f"{_listed(missing)}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,9 @@ def rater_folders(words: Sequence[str | Path]) -> dict[str, Path]:
 
 
 def match_files(
-    raters: Mapping[str, Path], predictions: Path | None = None, case_ids: Sequence[str] | None = None
+    raters: Mapping[str, Path],
+    predictions: Path | Mapping[str, Path | None] | None = None,
+    case_ids: Sequence[str] | None = None,
 ) -> MatchedFiles:
     """Find the masks of every case.
 
@@ -115,7 +117,7 @@ def match_files(
     raters
         Name and folder.
     predictions
-        Folder of a model's label maps.
+        Folder of a model's label maps, or the label map of each case; those cases are then the only ones.
     case_ids
         If given, there are no other cases.
 
@@ -124,6 +126,8 @@ def match_files(
     DatasetError
         If several files of one folder belong to one case; tells all such cases.
     """
+    if isinstance(predictions, Mapping):
+        return _with_predictions(match_files(raters, None, case_ids or list(predictions)), predictions)
     files = {name: visible_images(folder) for name, folder in raters.items()}
     predicted = visible_images(predictions) if predictions is not None else []
     known = list(case_ids) if case_ids is not None else [image_stem(path) for path in predicted]
@@ -180,6 +184,11 @@ def read_rater_mask(path: Path, structures: Sequence[Structure] | None, *, inver
     else:
         masks = _declared(labels.array, values, structures, path)
     return RaterMask(structures=masks, grid=labels.grid, says_geometry=says_geometry, foreground=foreground)
+
+
+def _with_predictions(matched: MatchedFiles, predictions: Mapping[str, Path | None]) -> MatchedFiles:
+    cases = tuple(replace(case, prediction=predictions.get(case.case_id)) for case in matched.cases)
+    return replace(matched, cases=cases)
 
 
 def _named(word: str) -> tuple[str, Path]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from delineate.errors import InputError, UsageError
 from delineate.masks.surfaces import Box, Spacing, bounding_box, require_spacing
 from delineate.metrics.agreement import MAX_RATERS, Staple, majority, staple
+from delineate.metrics.evaluation.directions import direction_of
 from delineate.metrics.overlap import Overlap
 from delineate.metrics.table import METRICS, METRICS_RELOADED, StructurePair, score_pair
 from delineate.metrics.volume import volume_ml
@@ -40,9 +41,6 @@ not change with the resolution."""
 
 INVERTED_SHARE = 0.8
 """If all masks of a case cover more of the image than this, structure and background may be exchanged in all."""
-
-SIGNED_METRICS = frozenset({"volume_error", "relative_volume_error"})
-"""Neither larger nor smaller is better."""
 
 SYMMETRIC_METRICS = frozenset(
     {"dice", "iou", "volume_similarity", "absolute_volume_error", "hd", "hd95", "hd95_directed_mean", "hd95_pooled"}
@@ -68,15 +66,13 @@ class RaterRules:
     """How much worse than a person the model may be, in the metric's unit."""
     consensus: Consensus = "majority"
     """Of the people that remain when one is left out."""
-    tolerance_mm: float = 1.0
+    tolerance_mm: float = 2.0
     """Of surface Dice and added path length."""
     seed: int = 0
     """Of every bootstrap."""
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise UsageError(f"Unknown metric {self.metric}; known are {', '.join(METRICS)}.")
-        if self.metric in SIGNED_METRICS:
+        if direction_of(self.metric) == "signed":
             raise UsageError(
                 f"{self.metric} has a sign: neither larger nor smaller is better, so raters cannot be compared by it. "
                 "Use absolute_volume_error."
@@ -89,7 +85,7 @@ class RaterRules:
     @property
     def higher_is_better(self) -> bool:
         """Whether a larger value of the metric is a better one."""
-        return METRICS[self.metric].best > 0
+        return direction_of(self.metric) == "higher"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

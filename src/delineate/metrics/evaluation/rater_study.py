@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from delineate.errors import InputError
 from delineate.metrics.agreement import NonInferiority, non_inferiority
+from delineate.metrics.evaluation.definitions import define
 from delineate.metrics.evaluation.rater_case import LEAST_PEOPLE, CaseAgreement, RaterRules
 from delineate.metrics.statistics import Estimate, bootstrap, mean_or_nan
-from delineate.metrics.table import METRICS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,21 +61,26 @@ class StructureRaters:
     """Mean over pairs of masks of the same person; None unless somebody drew twice."""
     unit: str = ""
     """Of the metric, for the reader; empty for fractions. Where files do not say how large a pixel is, ``px``."""
+    factor: float = 1.0
+    """The numbers here times this are numbers in the unit (areas stand here as thousandths)."""
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """What was found, in words."""
-        unit = f" {self.unit}" if self.unit else ""
-        found = [f"{self.structure}: the mean {self.metric} of two people is {_told(self.between_people)}{unit}."]
+        found = [f"{self.structure}: the mean {self.metric} of two people is {self._told(self.between_people)}."]
         if self.within_people is not None:
-            found.append(f"That of two masks by the same person is {_told(self.within_people)}{unit}.")
+            found.append(f"That of two masks by the same person is {self._told(self.within_people)}.")
         if self.people_against_left_out is not None:
-            text = f"A person against the consensus of the others has {_told(self.people_against_left_out)}{unit}"
+            text = f"A person against the consensus of the others has {self._told(self.people_against_left_out)}"
             model = self.model_against_left_out
-            found.append(f"{text}, the model {_told(model)}{unit}." if model is not None else f"{text}.")
+            found.append(f"{text}, the model {self._told(model)}." if model is not None else f"{text}.")
         if self.verdict is not None:
             found.append(self.verdict.sentence)
         return tuple(found)
+
+    def _told(self, estimate: Estimate) -> str:
+        value, low, high = (v * self.factor for v in (estimate.value, estimate.interval.low, estimate.interval.high))
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]{f' {self.unit}' if self.unit else ''}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +103,10 @@ class RaterStudy:
     """The numbers of single cases that all the others were made of."""
     notices: tuple[str, ...] = ()
     """What the reader must know: raters with equal masks, masks that may be inverted, files that belong to no case."""
+    planar: bool = False
+    """Whether the masks are planes, whose "volumes" are areas."""
+    calibrated: bool = True
+    """Whether the size of a voxel is known; else lengths are pixels."""
 
 
 def study_raters(
@@ -107,9 +116,8 @@ def study_raters(
     rater_names: Sequence[str],
     model_name: str | None = None,
     person_of: Mapping[str, str] | None = None,
-    left_out_cases: Sequence[tuple[str, str]] = (),
-    notices: Sequence[str] = (),
     calibrated: bool = True,
+    planar: bool = False,
 ) -> RaterStudy:
     """Make a study of the numbers of single cases.
 
@@ -125,12 +133,10 @@ def study_raters(
         None if only people were compared.
     person_of
         As the cases were compared.
-    left_out_cases
-        Cases that never came so far, and why.
-    notices
-        To which those about equal masks are added.
     calibrated
         Whether the spacing of the masks is known; else lengths are told in pixels.
+    planar
+        Whether the masks are planes.
 
     Raises
     ------
@@ -143,22 +149,26 @@ def study_raters(
     owner = person_of or {}
     people = tuple(owner.get(name, name) for name in rater_names)
     structures = dict.fromkeys(case.structure for case in cases)
+    told = define(rules.metric, planar=planar, calibrated=calibrated)
+    unit = "" if told.unit == "1" else told.unit
     groups = [[case for case in cases if case.structure == structure] for structure in structures]
     few = {c.case_id: _too_few(c, owner) for c in groups[0] if _count_people(c, owner) < LEAST_PEOPLE}
     return RaterStudy(
         rater_names=tuple(rater_names),
         structures=tuple(
-            replace(_structure(group, rules, tuple(rater_names), people, model_name), unit=_unit(rules, calibrated))
+            replace(_structure(group, rules, tuple(rater_names), people, model_name), unit=unit, factor=told.factor)
             for group in groups
         ),
         margin=rules.margin,
         consensus=rules.consensus,
-        left_out_cases=(*left_out_cases, *few.items()),
+        left_out_cases=tuple(few.items()),
         seed=rules.seed,
         model_name=model_name,
         people=people if len(set(people)) < len(people) else (),
         cases=tuple(cases),
-        notices=(*notices, *_equal_masks(groups)),
+        notices=tuple(_equal_masks(groups)),
+        planar=planar,
+        calibrated=calibrated,
     )
 
 
@@ -195,13 +205,6 @@ def _structure(
         people_against_left_out=estimate(of_people) if compared else None,
         within_people=estimate([mean_or_nan(matrix[same & off_diagonal]) for matrix in pairwise]) if twice else None,
     )
-
-
-def _unit(rules: RaterRules, calibrated: bool) -> str:
-    unit = METRICS[rules.metric].unit
-    if unit == "1":
-        return ""
-    return unit if calibrated else {"mm": "px", "ml": "1000 px"}.get(unit, unit)
 
 
 def _verdict(differences: Sequence[float], patients: Sequence[str], rules: RaterRules) -> NonInferiority:
@@ -267,7 +270,3 @@ def _equal_masks(groups: Sequence[Sequence[CaseAgreement]]) -> list[str]:
 
 def _drew(case: CaseAgreement, rater: str) -> bool:
     return rater in case.raters and bool(case.volumes_ml[case.raters.index(rater)] > 0)
-
-
-def _told(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} [{estimate.interval.low:.3f}, {estimate.interval.high:.3f}]"
