@@ -44,7 +44,9 @@ def pair(generator, error):
     """A reference and a prediction that is off by about ``error`` voxels; the nodule is small and sometimes absent."""
     centres = np.array([(5.0, 9.0, 7.0), (5.0, 15.0, 12.0), (5.0, 9.0, 18.0)])
     centres += generator.normal(0, 0.5, centres.shape)
-    radii = np.array([5.6, generator.choice([0.0, 1.9, 2.6], p=[0.15, 0.45, 0.4]), 4.4]) * generator.uniform(0.9, 1.1, 3)
+    radii = np.array([5.6, generator.choice([0.0, 1.9, 2.6], p=[0.15, 0.45, 0.4]), 4.4]) * generator.uniform(
+        0.9, 1.1, 3
+    )
     moved = centres + generator.normal(0, error, centres.shape) * (0.3, 1, 1)
     grown = np.maximum(0.0, radii + generator.normal(0, 0.5 * error, 3)) * (generator.random(3) > (0, 0.1, 0))
     return label_map(centres, radii), label_map(moved, grown)
@@ -177,7 +179,8 @@ def _paired_rows(first, second, metrics):
 
 def _ranks(models, metric):
     scores = {
-        name: [mean_or_nan([row.values[metric] for row in case.rows]) for case in cases] for name, cases in models.items()
+        name: [mean_or_nan([row.values[metric] for row in case.rows]) for case in cases]
+        for name, cases in models.items()
     }
     patients = patients_of(next(iter(models.values())))
     return rank_stability(scores, patients, seed=0, higher_is_better=metric == "dice", resamples=500)

@@ -16,6 +16,8 @@ HEIGHT = 36.0
 WIDTH = 84.0
 LEAST_WIDTH = 54.0
 TOP = 26.0
+DARK = 0.6
+"""Opacity beyond which text is written in the colour of the paper."""
 ROOM = 790.0
 """For all cells together; more columns make narrower cells."""
 
@@ -73,7 +75,7 @@ def _share(value: float, limits: tuple[float, float]) -> float:
 
 def _cell(x: float, y: float, width: float, share: float, text: str) -> Node:
     opacity = 0.0 if math.isnan(share) else 0.06 + 0.84 * share
-    style = "value on-dark" if opacity > 0.5 else "value"
+    style = "value on-dark" if opacity > DARK else "value"
     return element(
         "g",
         element("rect", x=x + 1, y=y + 1, width=width - 2, height=HEIGHT - 2, class_="heat", fill_opacity=opacity),

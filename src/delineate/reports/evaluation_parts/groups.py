@@ -14,7 +14,7 @@ from delineate.reports.document import Block, Cell, Column, Drawing, Group, Para
 from delineate.reports.evaluation_parts.phrases import axis_of, count, is_significant, limited, p_text
 from delineate.reports.forest import Block as ForestBlock
 from delineate.reports.forest import Mark, TextColumn, forest
-from delineate.reports.metric_words import Scale, Units, label_of
+from delineate.reports.metric_words import Scale, Units, label_of, worse
 from delineate.reports.svg import number
 
 MAX_MARKS = 36
@@ -34,7 +34,7 @@ NOTE = (
 
 def subgroups(evaluation: Evaluation, units: Units) -> Section:
     """Return a forest plot per column and metric, and all numbers in a table per column."""
-    blocks: list[Block] = []
+    blocks: list[Block] = [Paragraph(text=NOTE, weight="note")] if evaluation.subgroups else []
     for column in dict.fromkeys(found.column for found in evaluation.subgroups):
         chosen = [found for found in evaluation.subgroups if found.column == column]
         blocks.append(Paragraph(text=verdict_of(column, chosen), weight="verdict"))
@@ -57,8 +57,7 @@ def verdict_of(column: str, found: Sequence[Subgrouping]) -> str:
     if not gaps:
         return f"{column}: no difference between groups that chance would not explain.{rest}"
     told = "; ".join(
-        f"{label_of(s.metric)} of {s.structure} in {g.name} differs by {_gap(s.metric, g.gap)} (p {p_text(g.p_adjusted)})"
-        for s, g in sorted(gaps, key=lambda pair: pair[1].p_adjusted)[:3]
+        _told(s, g) for s, g in sorted(gaps, key=lambda pair: (not _is_worse(*pair), pair[1].p_adjusted))[:3]
     )
     more = f" {count(len(gaps) - 3, 'further difference')} in the table." if len(gaps) > 3 else ""
     return f"{column}: {told}.{more}{rest}"
@@ -89,17 +88,26 @@ def shifts(evaluation: Evaluation, units: Units) -> Section:
 
 def drop_text(shift: SiteShift) -> str:
     """Return the drop with its interval and unit."""
-    estimate = shift.drop_points
-    return f"{_drop_scale(shift.metric).estimate(estimate)} {_drop_unit(shift.metric)}".strip()
+    scale = _drop_scale(shift.metric)
+    value = scale.with_unit(scale.text(shift.drop_points.value))
+    interval = scale.interval(shift.drop_points.interval)
+    return value if interval == "–" else f"{value} ({interval})"
 
 
 def _columns(titles: Sequence[str], words: Sequence[int]) -> tuple[Column, ...]:
     return tuple(Column(title=title, words=i in words) for i, title in enumerate(titles))
 
 
-def _gap(metric: str, value: float) -> str:
-    unit = METRICS[metric].unit
-    return number(value, 3, signed=True) if unit == "1" else f"{number(value, 2, signed=True)} {unit}"
+def _told(found: Subgrouping, group: Subgroup) -> str:
+    metric, unit = found.metric, METRICS[found.metric].unit
+    size = number(abs(group.gap), 3) if unit == "1" else f"{number(abs(group.gap), 2)} {unit}"
+    side = "worse than" if _is_worse(found, group) else "better than"
+    what = f"{label_of(metric)} of {found.structure} in {group.name}"
+    return f"{what} is {size} {side} in the rest (p {p_text(group.p_adjusted)})"
+
+
+def _is_worse(found: Subgrouping, group: Subgroup) -> bool:
+    return worse(found.metric, (group.mean.value, group.mean.value - group.gap)) == 0
 
 
 def _forest(found: Sequence[Subgrouping], evaluation: Evaluation, units: Units) -> Drawing:
@@ -123,7 +131,7 @@ def _forest(found: Sequence[Subgrouping], evaluation: Evaluation, units: Units) 
         [TextColumn(title=title, width=width) for title, width in heads],
         caption=f"{label_of(metric)} by {column}",
     )
-    note = f"{NOTE} {limited(len(drawn), len(found), 'those with the largest gaps')}".strip()
+    note = limited(len(drawn), len(found), "those with the largest gaps")
     return Drawing(title=f"{label_of(metric)} by {column}", svg=svg, note=note)
 
 
@@ -132,7 +140,8 @@ def _most_telling(found: Sequence[Subgrouping]) -> list[Subgrouping]:
     by_gap = sorted(
         found, key=lambda s: -max((abs(g.gap) for g in s.groups if g.sufficient and g.gap == g.gap), default=0)
     )
-    room, chosen = MAX_MARKS, []
+    room = MAX_MARKS
+    chosen: list[str] = []
     for subgrouping in by_gap:
         room -= len(subgrouping.groups) + 1
         if chosen and room < 0:
@@ -204,7 +213,7 @@ def _row(group: Subgroup, subgrouping: Subgrouping, units: Units) -> tuple[Cell,
 
 def _drop_scale(metric: str) -> Scale:
     decimals = 1 if METRICS[metric].unit == "1" else 2
-    return Scale(unit=_drop_unit(metric), decimals=decimals, signed=True)
+    return Scale(unit=_drop_unit(metric), decimals=decimals)
 
 
 def _drop_unit(metric: str) -> str:
@@ -244,7 +253,8 @@ def _site_plot(found: Sequence[SiteShift], units: Units) -> Drawing:
 
 
 def _fitting(found: Sequence[SiteShift]) -> list[SiteShift]:
-    room, chosen = MAX_MARKS, []
+    room = MAX_MARKS
+    chosen: list[SiteShift] = []
     for shift in found:
         room -= len(shift.by_site) + 1
         if chosen and room < 0:

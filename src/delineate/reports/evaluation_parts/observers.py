@@ -11,7 +11,7 @@ from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.evaluation.rater_study import RaterStudy, StructureRaters
 from delineate.metrics.statistics import Estimate
 from delineate.reports.document import Block, Cell, Column, Drawing, Group, Paragraph, Section, Table, cells
-from delineate.reports.evaluation_parts.phrases import axis_of, limited
+from delineate.reports.evaluation_parts.phrases import axis_of, count, limited
 from delineate.reports.forest import Block as ForestBlock
 from delineate.reports.forest import Mark, TextColumn, forest
 from delineate.reports.heat_map import heat_map
@@ -154,5 +154,5 @@ def _skills(study: RaterStudy, units: Units) -> Table:
 def _left_out(study: RaterStudy) -> Table:
     rows: Sequence[tuple[Cell, ...]] = [cells(case, why) for case, why in study.left_out_cases]
     columns = (Column(title="Case", words=True), Column(title="Why", words=True))
-    title = f"{len(rows)} cases left out of the comparison with people"
+    title = f"{count(len(rows), 'case')} left out of the comparison with people"
     return Table(columns=columns, groups=(Group(rows=tuple(rows)),), title=title, folded=True)

@@ -21,10 +21,10 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def named(names: Sequence[str]) -> str:
+def named(names: Sequence[str], comma: str = ", ") -> str:
     """Return the first names and how many more there are."""
     more = len(names) - MAX_NAMED
-    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return comma.join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def p_text(p: float) -> str:
@@ -35,6 +35,13 @@ def p_text(p: float) -> str:
 def is_significant(p: float) -> bool:
     """Return whether an adjusted p value is below the level; False for NaN."""
     return p < SIGNIFICANT
+
+
+def share_text(share: float) -> str:
+    """Return a share in percent; nothing for none."""
+    if share == 0:
+        return ""
+    return "< 1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
 def limited(shown: int, total: int, which: str) -> str:

@@ -19,7 +19,6 @@ from delineate.reports.document import (
     Column,
     Drawing,
     Group,
-    Paragraph,
     Section,
     Table,
     Terms,

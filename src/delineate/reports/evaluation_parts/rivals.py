@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.evaluation.model_comparison import PairedRow
 from delineate.metrics.ranking import RankStability
-from delineate.reports.document import Block, Bullets, Cell, Column, Drawing, Group, Section, Table, cells
-from delineate.reports.evaluation_parts.phrases import axis_of, is_significant, limited, p_text
+from delineate.reports.document import Block, Bullets, Cell, Column, Drawing, Group, Paragraph, Section, Table, cells
+from delineate.reports.evaluation_parts.phrases import axis_of, is_significant, limited, p_text, share_text
 from delineate.reports.forest import Block as ForestBlock
 from delineate.reports.forest import Mark, TextColumn, forest
 from delineate.reports.heat_map import heat_map
@@ -34,6 +34,7 @@ def comparison(evaluation: Evaluation, units: Units) -> Section:
     if found is None:
         return Section(title="Other models", blocks=())
     blocks: list[Block] = [Bullets(items=found.sentences)] if found.sentences else []
+    blocks.append(Paragraph(text=NOTE, weight="note"))
     for name, rows in found.rows:
         metrics = list(dict.fromkeys(row.metric for row in rows))
         for metric in metrics[:MAX_METRICS]:
@@ -118,7 +119,7 @@ def _ranks(metric: str, ranks: RankStability) -> Drawing:
     n = len(ranks.methods)
     order = sorted(range(n), key=lambda i: (ranks.ranks[i], i))
     shares = ranks.distribution[order]
-    texts = [[f"{100 * share:.0f} %" if share > 0 else "" for share in row] for row in shares]
+    texts = [[share_text(float(share)) for share in row] for row in shares]
     names = [
         f"{number(float(ranks.ranks[i]), 0 if float(ranks.ranks[i]).is_integer() else 1)}. {ranks.methods[i]}"
         for i in order
@@ -136,7 +137,7 @@ def _ranks(metric: str, ranks: RankStability) -> Drawing:
         else f" Mean Kendall tau of the samples with this ranking: {number(ranks.kendall_tau, 2)}."
     )
     note = (
-        f"Ranking by the mean {label_of(metric)} over structures of each case, on {ranks.n_used} cases; the cells say in"
-        f" how many of {ranks.resamples} bootstrap samples of the patients the model has that rank.{tau}"
+        f"Ranking by the mean {label_of(metric)} over structures of each case, on {ranks.n_used} cases; the cells say"
+        f" in how many of {ranks.resamples} bootstrap samples of the patients the model has that rank.{tau}"
     )
     return Drawing(title=f"Ranks by {label_of(metric)}", svg=svg, note=note)

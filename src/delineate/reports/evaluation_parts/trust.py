@@ -78,8 +78,9 @@ def _risk_curves(population: str, found: Sequence[FailureDetection]) -> Drawing:
         caption="Risk and coverage",
     )
     note = (
-        "Mean risk (1 − Dice) of the cases that are kept if the least trusted are sent to a person first. A useful score"
-        " runs near the lower dashed line (the order of a score that knows the truth), a useless one along the upper."
+        "Mean risk (1 − Dice) of the cases that are kept if the least trusted are sent to a person first. A useful"
+        " score runs near the lower dashed line (the order of a score that knows the truth), a useless one along"
+        " the upper."
     )
     return Drawing(title=f"Risk and coverage, {population} cases", svg=svg, note=note)
 
@@ -137,8 +138,8 @@ def _calibration(study: TrustStudy) -> list[Block]:
     if not curves:
         return []
     note = (
-        "Of all voxels that were given a probability, how many belong. On the dashed line, what is said is true as often"
-        " as it says. ECE: mean distance from the line."
+        "Of all voxels that were given a probability, how many belong. On the dashed line, what is said is true as"
+        " often as it says. ECE: mean distance from the line."
     )
     columns = tuple(
         Column(title=t, words=i == 0) for i, t in enumerate(("Probabilities", "ECE", "Largest error", "Voxels"))

@@ -106,10 +106,13 @@ def _thresholds(evaluation: Evaluation) -> list[str]:
     if not evaluation.thresholds:
         return []
     total = len(evaluation.thresholds)
-    by_verdict = {v: [t.threshold.task for t in evaluation.thresholds if t.verdict == v] for v in ("fail", "undecided")}
-    told = "".join(f" {verdict.capitalize()}: {named(tasks)}." for verdict, tasks in by_verdict.items() if tasks)
+    by_verdict = {
+        v: [f"{t.threshold.task} ({label_of(t.threshold.metric)})" for t in evaluation.thresholds if t.verdict == v]
+        for v in ("fail", "undecided")
+    }
+    told = "".join(f" {verdict.capitalize()}: {named(tasks, '; ')}." for verdict, tasks in by_verdict.items() if tasks)
     passed = sum(t.verdict == "pass" for t in evaluation.thresholds)
-    return [f"{passed} of {count(total, 'threshold')} {'is' if total == 1 else 'are'} reached with certainty.{told}"]
+    return [f"Thresholds reached with certainty: {passed} of {total}.{told}"]
 
 
 def _trust(evaluation: Evaluation) -> list[str]:
