@@ -60,9 +60,7 @@ def _forest(other: str, rows: Sequence[PairedRow], units: Units) -> Drawing:
         [TextColumn(title=title, width=width) for title, width in heads],
         caption=f"Difference in {label_of(metric)} to {other}",
     )
-    note = (
-        f"{NOTE} For {label_of(metric)} {direction_of(metric)}. {limited(len(marks), len(rows), 'the most different')}"
-    )
+    note = f"For {label_of(metric)} {direction_of(metric)}. {limited(len(marks), len(rows), 'the most different')}"
     return Drawing(title=f"{label_of(metric)} against {other}", svg=svg, note=note.strip())
 
 
