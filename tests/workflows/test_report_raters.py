@@ -100,3 +100,35 @@ def test_nothing_is_written_where_masks_do_not_fit(folder: Path, capsys: pytest.
 def test_wrong_words_are_told(folder: Path, capsys: pytest.CaptureFixture[str], words, text) -> None:
     assert run(folder, *words) in (2, 3)
     assert text in capsys.readouterr().err
+
+
+def test_evaluate_compares_its_model_with_people_as_well(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    references = folder / "references"
+    references.mkdir()
+    for i, case in enumerate(CASES):
+        PIL.Image.fromarray(disc(i, 0).astype(np.uint8)).save(references / f"{case}.png")
+    (folder / "net" / "B03.png").write_bytes(b"no picture")
+    words = [
+        "evaluate",
+        str(folder / "net"),
+        str(references),
+        "-o",
+        str(folder / "out"),
+        "--labels",
+        "cell=1",
+        "-j",
+        "1",
+    ]
+    people = ["--raters", str(folder / "people"), "--inverted", "--person", "^[a-z]+", "--margin", "0.1"]
+    assert main([*words, *people]) == 4  # a prediction is broken: everything is written all the same
+    assert "cell: the mean dice of two people is" in capsys.readouterr().out
+    study = json.loads((folder / "out" / "results.json").read_text())["raters"]
+    assert study["margin"] == 0.1
+    assert study["model_name"] == "net"
+    assert any("B03" in notice and "found nothing" in notice for notice in study["notices"])
+    of_model = {row["case_id"]: row for row in rows(folder / "out" / "raters.csv") if row["rater"] == "net"}
+    assert float(of_model["B03"]["size_px2"]) == 0
+    assert float(of_model["B01"]["size_px2"]) == disc(0, 1).sum()
+    assert "the model among people" in (folder / "out" / "report.html").read_text("utf-8")
+    assert main([*words, *people, "--map", "2=1"]) == 2
+    assert "--map" in capsys.readouterr().err

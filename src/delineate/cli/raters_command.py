@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from delineate.cli.commands import Command, Session
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from delineate.metrics.evaluation.rater_study import RaterStudy
 
 
-def rater_options(parser: argparse.ArgumentParser) -> None:
+def rater_options(parser: argparse._ActionsContainer) -> None:
     """Declare how raters' masks are read and compared, as ``evaluate`` and ``raters`` take it."""
     parser.add_argument(
         "--margin",
@@ -33,6 +33,21 @@ def rater_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="regular expression: raters whose names share what it finds are one person, such as 'Person[0-9]+'",
     )
+
+
+def among_raters(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what ``evaluate`` is asked about raters, as fields of its request; nothing if there are none."""
+    if options.raters is None:
+        return {}
+    from delineate.workflows.report_raters import RaterRules, rater_report
+
+    report = rater_report(
+        options.raters,
+        rules=RaterRules(margin=options.margin, consensus=options.consensus, seed=options.seed),
+        inverted=options.inverted,
+        person_pattern=options.person,
+    )
+    return {"raters": report.raters, "among_raters": report.settings}
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

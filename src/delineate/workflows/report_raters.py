@@ -12,7 +12,6 @@ from pathlib import Path
 from delineate import __version__
 from delineate.case import Structure
 from delineate.execution import Cancellation, Progress, Silent, Watched, require_writable, write_text
-from delineate.formats.datasets.label_files import structures_from
 from delineate.formats.datasets.rater_folders import MODEL, rater_folders
 from delineate.formats.evaluation_json import Provenance, evaluation_to_json
 from delineate.formats.rater_tables import write_rater_tables
@@ -20,9 +19,9 @@ from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.evaluation.rater_case import RaterRules as RaterRules
 from delineate.metrics.evaluation.rater_study import RaterStudy
 from delineate.metrics.table import METRICS_RELOADED
-from delineate.reports import Fact
-from delineate.reports.evaluation_page import render_evaluation
+from delineate.reports import Fact, render_evaluation
 from delineate.workflows.evaluate_raters import RaterSettings, study_rater_folders
+from delineate.workflows.evaluation_request import read_structures
 
 RESULTS, PAGE = "results.json", "report.html"
 
@@ -73,12 +72,10 @@ def rater_report(
     Raises
     ------
     UsageError
-        If the raters cannot be understood.
-    DatasetError
-        If the labels cannot be understood.
+        If the raters or the labels cannot be understood.
     """
     folders = rater_folders(raters)
-    structures: tuple[Structure, ...] | None = structures_from(labels) if labels else None
+    structures: tuple[Structure, ...] | None = read_structures(labels) if labels else None
     settings = RaterSettings(
         rules=rules or RaterRules(),
         structures=structures,
