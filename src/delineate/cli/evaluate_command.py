@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delineate.cli.commands import Command, Session
+from delineate.cli.raters_command import among_raters, rater_options
 from delineate.errors import SomeCasesFailed, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="of the evaluated model; default: the name of its folder")
     _measuring(parser)
     _reading(parser)
+    people = parser.add_argument_group("several people's masks of the same cases (docs/observers.md)")
+    people.add_argument(
+        "--raters", nargs="+", metavar="FOLDER", help="a folder with a sub-folder per rater, or several NAME=FOLDER"
+    )
+    rater_options(people)
     parser.add_argument("--configuration", metavar="NAME", help="of a run that holds several")
     parser.add_argument(
         "--least-cases", type=int, default=20, metavar="N", help="groups with fewer cases conclude nothing; default 20"
@@ -136,6 +142,7 @@ def _request(session: Session) -> EvaluationRequest:
         spacing_mm=None if options.spacing is None else tuple(options.spacing),
         some=options.some,
         repairs=frozenset(options.repair),
+        **among_raters(options),
         least_cases=options.least_cases,
         seed=options.seed,
         workers=options.jobs,
@@ -189,6 +196,8 @@ def _tell(evaluation: Evaluation) -> None:
         print(
             f"{wanted.structure} {wanted.metric} {wanted.value:g} ({wanted.source}): {found.verdict}, {found.mean:.3f}"
         )
+    for structure in evaluation.raters.structures if evaluation.raters else ():
+        print(" ".join(structure.sentences))
     for notice in evaluation.notices:
         print(f"note: {notice}")
     if evaluation.without_reference:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from delineate.execution import Cancellation, Progress, Silent, Watched, require_writable
 from delineate.metrics.cohort import CaseRows, CohortRow, summarise_rows
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.evaluation.model_comparison import ModelComparison, compare_models
+from delineate.metrics.evaluation.rater_study import RaterStudy
 from delineate.metrics.evaluation.thresholds import ThresholdVerdict, judge, published_thresholds
 from delineate.metrics.evaluation.volume_agreement import agree_on_volumes
+from delineate.workflows.evaluate_raters import study_rater_folders
 from delineate.workflows.evaluation_faults import failed_predictions, notices_of, require_sound
 from delineate.workflows.evaluation_groups import group_cases
 from delineate.workflows.evaluation_request import EvaluationRequest
@@ -75,6 +78,7 @@ def evaluate_model(
         thresholds=_judge(table, opened, request),
         subgroups=subgroups,
         comparison=_compare(models, request),
+        raters=_among_raters(opened, request, found, watched),
         notices=notices_of(opened, measured, grouping),
         planar=all(case.planar for case in found),
         calibrated=all(case.calibrated for case in found),
@@ -82,6 +86,31 @@ def evaluate_model(
     )
     write_evaluation(evaluation, request, opened, found, grouping, out)
     return evaluation
+
+
+def _among_raters(
+    opened: OpenedEvaluation, request: EvaluationRequest, measured: Sequence[MeasuredCase], watched: Watched
+) -> RaterStudy | None:
+    """Compare the evaluated model with the people who drew the same cases, if there are any."""
+    if not request.raters:
+        return None
+    cases = opened.matched[opened.name].cases
+    failed = {failure.case_id for failure in failed_predictions(measured)}
+    settings = replace(
+        request.among_raters,
+        rules=replace(request.among_raters.rules, seed=request.seed),
+        structures=opened.rules.structures,
+        spacing_mm=request.spacing_mm,
+        model_name=opened.name,
+    )
+    return study_rater_folders(
+        request.raters,
+        {i: None if i in failed else case.prediction for case in cases if (i := case.reference.case_id)},
+        settings,
+        patient_of={case.reference.case_id: case.reference.patient_id for case in cases},
+        workers=request.workers,
+        **watched,
+    )
 
 
 def _judge(

@@ -12,6 +12,7 @@ from delineate.metrics.evaluation.subgroups import LEAST_CASES
 from delineate.metrics.evaluation.thresholds import Threshold
 from delineate.metrics.evaluation.thresholds import read_threshold as read_threshold
 from delineate.metrics.table import METRICS_RELOADED, NNUNET, WORST_VALUE, EmptyPolicy
+from delineate.workflows.evaluate_raters import RaterSettings
 
 METRICS = (
     "dice", "iou", "hd95", "assd", "nsd", "relative_volume_error", "volume_error", "precision", "recall",
@@ -67,6 +68,10 @@ class EvaluationRequest:
     some: bool = False
     """Leave out references without a prediction instead of counting them as failed."""
     repairs: frozenset[str] = frozenset()
+    raters: Mapping[str, Path] = field(default_factory=dict)
+    """Name -> folder of masks that people drew of the same cases."""
+    among_raters: RaterSettings = field(default_factory=RaterSettings)
+    """How they are read and compared; structures, seed and voxel sizes are those of the request."""
     least_cases: int = LEAST_CASES
     seed: int = 0
     workers: int = 1

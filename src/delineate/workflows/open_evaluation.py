@@ -46,6 +46,8 @@ def open_evaluation(request: EvaluationRequest) -> OpenedEvaluation:
     name = request.name or request.predictions.resolve().name
     if name in request.others:
         raise UsageError(f"Two models are called '{name}'; give the evaluated one another name (--name).")
+    if request.raters and request.renamed:
+        raise UsageError("Predictions whose values are read as others (--map) cannot be compared with raters.")
     references = _references(request)
     rules = _rules(request, references)
     first = match_predictions(request.predictions, references, configuration=request.configuration, some=request.some)

@@ -10,6 +10,7 @@ from pathlib import Path
 from delineate import __version__
 from delineate.formats.evaluation_json import FileFacts, Provenance, write_results
 from delineate.formats.nnunet.summary_json import write_summary
+from delineate.formats.rater_tables import write_rater_tables
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.reports import Fact, render_evaluation
 from delineate.workflows.evaluation_pictures import picture_cases
@@ -68,6 +69,8 @@ def write_evaluation(
         prediction_files={case_id: str(case.prediction or "") for case_id, case in files.items()},
     )
     write_results(out, evaluation, provenance)
+    if evaluation.raters is not None:
+        write_rater_tables(out, evaluation.raters)
     overlays = picture_cases(
         opened.matched[opened.name].cases, measured, opened.rules, request.modality or opened.references.modality
     )
