@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delineate.cli.commands import Command, Session
+from delineate.cli.raters_command import among_raters, rater_options
 from delineate.errors import SomeCasesFailed, UsageError
 
 if TYPE_CHECKING:
     from delineate.metrics.evaluation.evaluation import Evaluation
-    from delineate.workflows.evaluate_model import EvaluationRequest
+    from delineate.workflows.evaluation_request import EvaluationRequest
 
 POLICIES = ("worst-value", "nnunet", "metrics-reloaded")
 
@@ -38,9 +39,22 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare", nargs="+", default=[], metavar="NAME=FOLDER", help="other models' predictions of the same cases"
     )
+    parser.add_argument(
+        "--threshold",
+        nargs="+",
+        default=[],
+        metavar="STRUCTURE:METRIC=VALUE",
+        help="what must be reached: liver:dice=0.95; cited ones are added where they fit",
+    )
+    parser.add_argument("--modality", choices=("CT", "MR"), help="for the cited thresholds; default: of the dataset")
     parser.add_argument("--name", help="of the evaluated model; default: the name of its folder")
     _measuring(parser)
     _reading(parser)
+    people = parser.add_argument_group("several people's masks of the same cases (docs/observers.md)")
+    people.add_argument(
+        "--raters", nargs="+", metavar="FOLDER", help="a folder with a sub-folder per rater, or several NAME=FOLDER"
+    )
+    rater_options(people)
     parser.add_argument("--configuration", metavar="NAME", help="of a run that holds several")
     parser.add_argument(
         "--least-cases", type=int, default=20, metavar="N", help="groups with fewer cases conclude nothing; default 20"
@@ -88,7 +102,7 @@ def _evaluate(session: Session) -> int:
     out = session.options.out
     evaluation = evaluate_model(_request(session), out, **session.watched)
     _tell(evaluation)
-    print(f"results {out / 'results.json'}")
+    print(f"results {out / 'results.json'}\nreport  {out / 'report.html'}")
     if evaluation.failed:
         failures = [f"{failure.case_id}: {failure.reason}" for failure in evaluation.failed]
         raise SomeCasesFailed(
@@ -100,7 +114,13 @@ def _evaluate(session: Session) -> int:
 
 
 def _request(session: Session) -> EvaluationRequest:
-    from delineate.workflows.evaluate_model import METRICS, EvaluationRequest, policy_named, structures_from
+    from delineate.workflows.evaluation_request import (
+        METRICS,
+        EvaluationRequest,
+        policy_named,
+        read_structures,
+        read_threshold,
+    )
 
     options = session.options
     return EvaluationRequest(
@@ -111,15 +131,18 @@ def _request(session: Session) -> EvaluationRequest:
         table=options.table,
         by=tuple(options.by),
         others={name: Path(folder) for name, folder in _pairs(options.compare, "--compare", "NAME=FOLDER").items()},
+        thresholds=tuple(read_threshold(text) for text in options.threshold),
+        modality=options.modality,
         metrics=tuple(options.metrics or METRICS),
         tolerance_mm=_tolerance(options.tolerance),
         policy=policy_named(options.policy),
-        structures=structures_from(options.labels),
+        structures=read_structures(options.labels),
         renamed=_renamed(options.map),
         resample=options.resample,
         spacing_mm=None if options.spacing is None else tuple(options.spacing),
         some=options.some,
         repairs=frozenset(options.repair),
+        **among_raters(options),
         least_cases=options.least_cases,
         seed=options.seed,
         workers=options.jobs,
@@ -138,7 +161,7 @@ def _pairs(words: Sequence[str], option: str, form: str) -> dict[str, str]:
 
 def _tolerance(words: Sequence[str]) -> float | dict[str, float]:
     """Return the tolerance: one number, or by structure; a bare number beside them is that of the others."""
-    from delineate.workflows.evaluate_model import EVERY_STRUCTURE, TOLERANCE_MM
+    from delineate.workflows.evaluation_request import EVERY_STRUCTURE, TOLERANCE_MM
 
     bare = [word for word in words if "=" not in word]
     named = _pairs([word for word in words if "=" in word], "--tolerance", "NAME=MM")
@@ -168,6 +191,13 @@ def _tell(evaluation: Evaluation) -> None:
         print(f"  {row.name:<{width}}  " + "   ".join(_spread(metric, row.metrics[metric]) for metric in shown))
     for sentence in evaluation.comparison.sentences if evaluation.comparison else ():
         print(sentence)
+    for found in evaluation.thresholds:
+        wanted = found.threshold
+        print(
+            f"{wanted.structure} {wanted.metric} {wanted.value:g} ({wanted.source}): {found.verdict}, {found.mean:.3f}"
+        )
+    for structure in evaluation.raters.structures if evaluation.raters else ():
+        print(" ".join(structure.sentences))
     for notice in evaluation.notices:
         print(f"note: {notice}")
     if evaluation.without_reference:

@@ -18,6 +18,7 @@ from delineate.cli import (
     evaluate_command,
     exchange_command,
     nnunet,
+    raters_command,
     sites_command,
 )
 from delineate.cli.commands import COMMANDS, Session
@@ -67,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         exchange_command,
         configurations_command,
         nnunet,
+        raters_command,
     )
     for command in (*COMMANDS, *(command for module in more for command in module.COMMANDS)):
         sub = commands.add_parser(command.name, help=command.help, description=command.help)

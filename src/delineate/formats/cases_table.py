@@ -11,7 +11,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from delineate.errors import DatasetError, UsageError
@@ -107,6 +107,17 @@ def read_cases_table(path: Path) -> CasesTable:
         if patient_at is None
         else {c: row[patient_at] for c, row in by_case.items() if _says(row[patient_at])},
     )
+
+
+def with_column(table: CasesTable | None, name: str, values: Mapping[str, str]) -> CasesTable:
+    """Return the table with one more column, or a new one; a column of that name that is there already stays."""
+    if table is None:
+        rows = {case: {name: value} for case, value in values.items()}
+        return CasesTable(path=Path(name), columns=(name,), rows=rows, patients={})
+    if name.casefold() in map(str.casefold, table.columns):
+        return table
+    added = {case: {**table.rows.get(case, {}), name: value} for case, value in values.items()}
+    return replace(table, columns=(*table.columns, name), rows={**table.rows, **added})
 
 
 def _says(cell: str) -> bool:

@@ -236,6 +236,29 @@ def presence_of(counts: Overlap) -> Presence:
     return "false_negative" if counts.reference else "true_negative"
 
 
+def score_pair(pair: StructurePair, metric: str, *, policy: EmptyPolicy, diagonal_mm: float) -> float:
+    """Compute one metric of one structure whose masks are cut out and counted already.
+
+    Parameters
+    ----------
+    pair
+        The masks; its counts are of the whole image.
+    metric
+        A name of :data:`METRICS`.
+    policy
+        What the scores of empty masks are.
+    diagonal_mm
+        Of the whole image: what a distance is worth if exactly one mask is empty.
+
+    Raises
+    ------
+    UsageError
+        If the metric is unknown.
+    """
+    chosen = _chosen_metrics([metric])[metric]
+    return _value(chosen, pair, presence_of(pair.overlap), policy, diagonal_mm)
+
+
 def _chosen_metrics(names: Sequence[str]) -> dict[str, Metric]:
     unknown = [name for name in names if name not in METRICS]
     if unknown:

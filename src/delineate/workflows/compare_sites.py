@@ -20,7 +20,8 @@ from delineate.metrics.evaluation.site_shift import measure_shift
 from delineate.planning.splits import every_case
 from delineate.planning.standing import Standing, standing_of
 from delineate.workflows.case_groups import CaseGroups, case_groups
-from delineate.workflows.evaluate_model import METRICS, TOLERANCE_MM, EvaluationRequest, evaluate_model
+from delineate.workflows.evaluate_model import evaluate_model
+from delineate.workflows.evaluation_request import METRICS, TOLERANCE_MM, EvaluationRequest
 from delineate.workflows.plan_dataset import EVERY_CASE
 from delineate.workflows.prepare_dataset import dataset_of_run
 from delineate.workflows.run_folder import RunFolder

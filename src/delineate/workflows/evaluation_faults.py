@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from delineate.errors import DatasetError
 from delineate.formats.cases_table import CasesTable
-from delineate.formats.datasets.label_files import References
 from delineate.metrics.evaluation.evaluation import FailedPrediction
 from delineate.workflows.measure_case import MeasuredCase, MeasuringRules
-from delineate.workflows.open_references import Matched
+from delineate.workflows.open_evaluation import OpenedEvaluation
 
 SHOWN = 10
 """Names of cases that a sentence lists."""
@@ -42,17 +41,15 @@ def failed_predictions(cases: Sequence[MeasuredCase]) -> tuple[FailedPrediction,
 
 
 def notices_of(
-    measured: Mapping[str, Sequence[MeasuredCase]],
-    references: References,
-    matched: Mapping[str, Matched],
-    table: CasesTable | None,
-    rules: MeasuringRules,
-    grouping: Mapping[str, str],
+    opened: OpenedEvaluation, measured: Mapping[str, Sequence[MeasuredCase]], grouping: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Return what the reader must know, most important first."""
-    cases = next(iter(measured.values()))
-    told = [*references.notices, *dict.fromkeys(note for one in matched.values() for note in one.notices)]
-    for name, other in list(measured.items())[1:]:
+    cases, table = measured[opened.name], opened.table
+    told = [*opened.references.notices, *(note for one in opened.matched.values() for note in one.notices)]
+    told = list(dict.fromkeys(told))
+    for name, other in measured.items():
+        if name == opened.name:
+            continue
         if failed := [case.case_id for case in other if case.failure is not None]:
             told.append(f"{name}: {counted(failed, 'case')} without a usable prediction count with the worst values.")
     if white := [case.case_id for case in cases if case.white]:
@@ -65,7 +62,7 @@ def notices_of(
         told.append(f"Resampled to the grid of the reference (nearest voxel), as asked: {counted(resampled, 'case')}.")
     if flat := [case.case_id for case in cases if case.flat]:
         told.append(f"Volumes of one slice are measured as planes: {counted(flat, 'case')}.")
-    told += _sizes(cases, rules)
+    told += _sizes(cases, opened.rules)
     told += [f"Groups: {words}." for words in grouping.values()]
     return (*told, *_outside(table, [case.case_id for case in cases]))
 

@@ -99,6 +99,21 @@ def measure_case(rules: MeasuringRules, case: CaseToMeasure) -> MeasuredCase:
     )
 
 
+def placed_on(rules: MeasuringRules, case: CaseToMeasure) -> tuple[ReadLabels, ReadLabels]:
+    """Read a case again as it was measured: reference, and prediction on the reference's grid.
+
+    Raises
+    ------
+    InputError
+        If a file is not what it was, or there is no prediction.
+    """
+    truth = read_by(rules.references, case.reference.labels, case.reference.images)
+    if case.prediction is None:
+        raise InputError(f"{case.missing}: there is no prediction for this case.")
+    truth = replace(truth, grid=_calibrated(truth, rules, case.reference.labels))
+    return truth, _on_grid(read_by(rules.predictions, case.prediction), truth, rules, case.prediction)[0]
+
+
 def _measured(rules: MeasuringRules, case: CaseToMeasure, truth: ReadLabels) -> MeasuredCase:
     case_id, path = case.reference.case_id, case.prediction
     if path is None:

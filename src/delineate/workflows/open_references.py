@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from delineate.case import Structure
-from delineate.errors import DatasetError, UsageError
+from delineate.errors import DatasetError
 from delineate.formats.datasets import open_dataset
 from delineate.formats.datasets.label_files import (
     ReferenceFiles,
@@ -19,8 +19,8 @@ from delineate.formats.datasets.label_files import (
     same_case,
 )
 from delineate.formats.datasets.repairs import check_repairs
+from delineate.formats.magic import image_ending
 from delineate.formats.nnunet.splits_json import read_splits
-from delineate.planning.splits import choose_split
 from delineate.workflows.measure_case import CaseToMeasure
 from delineate.workflows.prepare_dataset import dataset_of_run
 from delineate.workflows.run_folder import RunFolder
@@ -35,10 +35,16 @@ class Matched:
     cases: tuple[CaseToMeasure, ...]
     without_reference: tuple[str, ...]
     notices: tuple[str, ...] = ()
+    fold_of: Mapping[str, str] = field(default_factory=dict)
+    """Case id -> fold that predicted it, in a cross-validation."""
 
 
 def open_references(
-    folder: Path, *, structures: tuple[Structure, ...] = (), repairs: frozenset[str] = frozenset()
+    folder: Path,
+    *,
+    structures: tuple[Structure, ...] = (),
+    repairs: frozenset[str] = frozenset(),
+    configuration: str | None = None,
 ) -> References:
     """Open a dataset of any layout, the dataset of a run, or a plain folder of label maps.
 
@@ -50,6 +56,8 @@ def open_references(
         What the values mean, instead of what the folder declares.
     repairs
         Names of repairs.
+    configuration
+        Of a run that holds several.
 
     Raises
     ------
@@ -60,7 +68,7 @@ def open_references(
     """
     wanted = check_repairs(repairs)
     if is_run(folder):
-        found = references_of(dataset_of_run(RunFolder(root=folder)))
+        found = references_of(dataset_of_run(RunFolder(root=folder, configuration=configuration)))
         found = replace(found, repairs=found.repairs | wanted)
     elif folder.is_dir() and _is_plain(folder):
         found = replace(open_label_folder(folder, structures), repairs=wanted)
@@ -70,79 +78,108 @@ def open_references(
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether a folder is that of a planned run."""
-    return RunFolder(root=folder).shared_settings.is_file() or RunFolder(root=folder).settings.is_file()
+    """Say whether a folder is the root of a planned run."""
+    run = RunFolder(root=folder)
+    return run.splits.is_file() and (run.shared_settings.is_file() or run.settings.is_file())
 
 
-def match_predictions(folder: Path, references: References, *, some: bool = False) -> Matched:
+def match_predictions(
+    folder: Path,
+    references: References,
+    *,
+    configuration: str | None = None,
+    some: bool = False,
+    whole: bool = False,
+) -> Matched:
     """Find the prediction of every reference.
 
-    A dataset's training or test cases count if a prediction of them is there; then all of them do. ``some`` leaves out
-    references without a prediction.
+    Parameters
+    ----------
+    folder
+        Label maps named like the references; or a run, or nnU-Net's folder of a trained model, whose predicted
+        validation cases of all folds are taken.
+    references
+        The cases. A dataset's training or test cases count if a prediction of one is there; then all of them do.
+    configuration
+        Of a run that holds several.
+    some
+        Leave out references without a prediction.
+    whole
+        Count every reference, though only a run's predicted folds would.
 
     Raises
     ------
     DatasetError
         If the folder holds no label maps, several of one name, or none that belongs to a reference.
     """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: expected a folder of predicted label maps; found none. Check the path.")
-    files = label_files(folder)
-    found, left = _by_case(files, [case.case_id for case in references.cases])
+    files = _prediction_files(folder, configuration)
+    found, left = _by_case(files.by_name, [case.case_id for case in references.cases])
     if not found:
         raise DatasetError(
-            f"{folder}: expected predictions named like the references, such as {_example(references)}; found "
-            f"{', '.join(path.name for path in list(files.values())[:3]) or 'no label maps'}."
+            f"{folder}: expected predictions named like the references, such as {_name_of(references.cases[0])}; found "
+            f"{', '.join(path.name for path in list(files.by_name.values())[:3]) or 'no label maps'}."
         )
-    counted, notices = _counted_parts(references, found)
+    if files.held_out is None or whole:
+        counted, notices = _counted_parts(references, found)
+    else:
+        counted, notices = [case for case in references.cases if case.case_id in files.held_out], []
     if some:
         left_out = [case.case_id for case in counted if case.case_id not in found]
         counted = [case for case in counted if case.case_id in found]
         notices += [_left_out(left_out)] if left_out else []
     return Matched(
         cases=tuple(
-            CaseToMeasure(
-                reference=case,
-                prediction=found.get(case.case_id),
-                missing=str(folder / (case.case_id + "".join(case.labels.suffixes))),
-            )
+            CaseToMeasure(reference=case, prediction=found.get(case.case_id), missing=str(folder / _name_of(case)))
             for case in counted
         ),
         without_reference=tuple(left),
-        notices=tuple(notices),
+        notices=(*files.notices, *notices),
+        fold_of={c.case_id: fold for c in counted if (fold := files.fold_of.get(c.case_id)) is not None},
     )
 
 
-def match_cross_validation(folder: RunFolder, references: References) -> Matched:
-    """Find the validation predictions of all folds of a run that were predicted; each case is left out by its fold.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _PredictionFiles:
+    """The label maps of a folder, or of all folds of a run."""
 
-    Raises
-    ------
-    UsageError
-        If no fold has validation predictions; says how to make them.
-    """
-    splits = read_splits(folder.splits)
-    names = [str(k) for k in range(len(splits)) if folder.validation(str(k)).is_dir()]
-    if not names:
-        raise UsageError(
-            f"{folder.own}: expected predicted validation cases in fold_0/validation and so on; found none. "
-            f"`delineate report {folder.root}` predicts them."
+    by_name: Mapping[str, Path]
+    held_out: frozenset[str] | None = None
+    """Cases that the folds should have predicted; None if only the files say."""
+    notices: tuple[str, ...] = ()
+    fold_of: Mapping[str, str] = field(default_factory=dict)
+
+
+def _prediction_files(folder: Path, configuration: str | None) -> _PredictionFiles:
+    run = RunFolder(root=folder, configuration=configuration)
+    folds = {path.parent.name.removeprefix("fold_"): path for path in sorted(run.own.glob("fold_*/validation"))}
+    if folds:
+        return _folds(run, folds)
+    if is_run(folder) or not folder.is_dir():
+        raise DatasetError(
+            f"{folder}: expected predicted label maps, or a run with predicted validation cases (fold_0/validation); "
+            "found none. `delineate report RUN` predicts those of a run."
         )
-    by_id = {case.case_id: case for case in references.cases}
-    cases: list[CaseToMeasure] = []
-    for name in names:
-        target = folder.validation(name)
-        files = label_files(target)
-        for case_id in choose_split(splits, int(name), tuple(by_id)).validation:
-            if case_id in by_id:
-                missing = str(target / case_id)
-                cases.append(CaseToMeasure(reference=by_id[case_id], prediction=files.get(case_id), missing=missing))
-    left = sorted(set(map(str, range(len(splits)))) - set(names), key=int)
-    words = (
-        f"Cross-validation: every case was predicted by the fold that was not trained on it (folds {', '.join(names)})."
-    )
-    told = [f"Folds without predictions, which are not part of this: {', '.join(left)}."] if left else []
-    return Matched(cases=tuple(cases), without_reference=(), notices=(words, *told))
+    return _PredictionFiles(by_name=label_files(folder))
+
+
+def _folds(run: RunFolder, folds: Mapping[str, Path]) -> _PredictionFiles:
+    per_fold = {fold: label_files(path) for fold, path in folds.items()}
+    where: dict[str, list[str]] = {}
+    for fold, files in per_fold.items():
+        for case in files:
+            where.setdefault(case, []).append(fold)
+    if twice := [f"{case}: folds {', '.join(found)}" for case, found in where.items() if len(found) > 1]:
+        raise DatasetError(f"{run.own}: a case is held out by one fold; several predicted these.", twice)
+    merged = {case: path for files in per_fold.values() for case, path in files.items()}
+    words = f"Cross-validation: every case was predicted by the fold that was not trained on it ({', '.join(folds)})."
+    fold_of = {case: found[0] for case, found in where.items()}
+    if not run.splits.is_file():
+        return _PredictionFiles(by_name=merged, notices=(words,), fold_of=fold_of)
+    splits = read_splits(run.splits)
+    fold_of |= {case: str(k) for k, split in enumerate(splits) if str(k) in folds for case in split.validation}
+    absent = ", ".join(str(k) for k in range(len(splits)) if str(k) not in folds)
+    left = (f"Folds without predictions are not part of this: {absent}.",) if absent else ()
+    return _PredictionFiles(by_name=merged, held_out=frozenset(fold_of), notices=(words, *left), fold_of=fold_of)
 
 
 def _is_plain(folder: Path) -> bool:
@@ -185,9 +222,8 @@ def _counted_parts(references: References, found: Mapping[str, Path]) -> tuple[l
     return counted, notices
 
 
-def _example(references: References) -> str:
-    case = references.cases[0]
-    return case.case_id + "".join(case.labels.suffixes)
+def _name_of(case: ReferenceFiles) -> str:
+    return case.case_id + (image_ending(case.labels) or "")
 
 
 def _left_out(case_ids: Sequence[str]) -> str:

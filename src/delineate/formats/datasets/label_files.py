@@ -101,30 +101,6 @@ class ReadLabels:
     """Voxels per value that is not declared."""
 
 
-def structures_from(words: Sequence[str]) -> tuple[Structure, ...]:
-    """Return the structures of words such as ``liver=1`` or ``whole=1,2`` (a region).
-
-    Raises
-    ------
-    DatasetError
-        If words cannot be understood, or a name is given twice; names all of them.
-    """
-    found, faults = [], []
-    for word in words:
-        name, _, values = word.rpartition("=")
-        numbers = values.split(",")
-        if not name or not all(number.strip().isdigit() for number in numbers):
-            faults.append(f"expected NAME=VALUE or NAME=VALUE,VALUE; got '{word}'")
-        else:
-            found.append(Structure(name=name, values=tuple(int(number) for number in numbers)))
-    names = [structure.name for structure in found]
-    faults += [f"{name} is given {names.count(name)} times" for name in dict.fromkeys(names) if names.count(name) > 1]
-    faults += [f"{s.name} has the value 0, which is background" for s in found if 0 in s.values]
-    if faults:
-        raise DatasetError("The structures cannot be understood.", faults)
-    return tuple(found)
-
-
 def references_of(dataset: Dataset) -> References:
     """Return the references of a dataset's training and test cases."""
     parts = (("training", dataset.training), ("test", dataset.testing))

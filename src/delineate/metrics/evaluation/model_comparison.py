@@ -103,7 +103,7 @@ def compare_models(
 
 
 def better_of(row: PairedRow, *, level: float = SIGNIFICANCE) -> str | None:
-    """Return ``first`` or ``second``, the one that is better beyond chance; None if neither, or if the error is signed."""
+    """Return ``first`` or ``second``, the one better beyond chance; None if neither, or if the error is signed."""
     direction = direction_of(row.metric)
     if direction == "signed" or not row.p_adjusted < level:
         return None
