@@ -20,7 +20,9 @@ def test_words_for_masks():
     assert (liver.structure, liver.ending, liver.value) == ("liver", "dseg", 3)
 
 
-@pytest.mark.parametrize("words", [["cord"], ["=seg"], ["cord="], ["cord=seg:x"], ["cord=seg:"], ["a=s", "a=t"]])
+@pytest.mark.parametrize(
+    "words", [["cord"], ["=seg"], ["cord="], ["cord=seg:x"], ["cord=seg:"], ["a=s", "a=t"], ["ignore=x"]]
+)
 def test_words_that_are_no_masks(words):
     with pytest.raises(UsageError):
         _sources(words)

@@ -133,6 +133,10 @@ def test_all_faults_are_told_at_once(root, tmp_path):
     shifted = replace(GRID, origin_mm=(9.0, 0.0, 0.0))
     put(labels / "sub-01" / "anat" / "sub-01_run-1_T2starw_seg-manual.nii.gz", masks()[0], shifted)
     put(labels / "sub-02" / "anat" / "sub-02_run-1_T2starw_gmseg-manual.nii.gz", masks()[1] * 0.4)
+    put(root / "sub-01" / "anat" / "image.nii.gz", masks()[1])
+    put(root / "sub-01" / "anat" / "sub-01_run-1_T2starw_mask.nii.gz", masks()[1])  # beside its image: no fault
+    with (root / "participants.tsv").open("a") as stream:
+        stream.write("\nsub-02\tF\t30\tOslo")
     with pytest.raises(DatasetError) as caught:
         convert_bids(root, tmp_path / "out", WISH, **WATCHED)
     text = caught.value.diagnostics()
@@ -140,8 +144,24 @@ def test_all_faults_are_told_at_once(root, tmp_path):
     assert "sub-05 is not in participants.tsv" in text
     assert "sub-01_run-1_T2starw_seg-manual.nii.gz: expected the grid of the image; found origin" in text
     assert "sub-02_run-1_T2starw_gmseg-manual.nii.gz: expected a binary mask" in text
-    assert len(caught.value.faults) == 4
+    assert "image.nii.gz: expected a name such as sub-01_T1w" in text
+    assert "sub-02 has several rows in participants.tsv" in text
+    assert len(caught.value.faults) == 6
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_table_of_participants_there_are_no_columns(root, tmp_path):
+    (root / "participants.tsv").unlink()
+    done = convert_bids(root, tmp_path / "out", WISH, **WATCHED)
+    assert done.columns == ()
+    assert list(table(tmp_path / "out")[0]) == ["case", "patient"]
+
+
+@pytest.mark.parametrize("content", ["", "name\tsex\nsub-01\tF"])
+def test_a_table_of_participants_that_is_none_is_refused(root, tmp_path, content):
+    (root / "participants.tsv").write_text(content)
+    with pytest.raises(DatasetError, match="expected a column participant_id"):
+        convert_bids(root, tmp_path / "out", WISH, **WATCHED)
 
 
 def test_images_without_any_mask_may_be_left_out(root, tmp_path):

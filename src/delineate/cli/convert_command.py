@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from delineate.formats.datasets.bids import MaskSource
 
 
+RESERVED = ("background", "ignore")
+"""Names that a dataset's declaration uses itself."""
+
+
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="BIDS folder, with dataset_description.json")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the new dataset, in nnU-Net's layout")
@@ -57,7 +61,7 @@ def _run(session: Session) -> int:
     cases = done.dataset.training
     print(f"{len(cases)} cases of {len({case.patient_id for case in cases})} patients in {options.out}")
     print("labels  " + ", ".join(f"{s.name} {list(s.values)}" for s in done.dataset.scheme.structures))
-    print(f"table   {options.out / 'cases.csv'} (case, patient, {', '.join(done.columns)})")
+    print(f"table   {options.out / 'cases.csv'} ({', '.join(('case', 'patient', *done.columns))})")
     if done.left_out:
         print(f"left out, no mask: {', '.join(done.left_out)}")
     print("\n".join(done.strays), end="\n" if done.strays else "")
@@ -74,6 +78,8 @@ def _sources(words: list[str]) -> tuple[MaskSource, ...]:
         if not name or not ending or (":" in rest and not value.isdigit()):
             raise UsageError(f"--mask takes NAME=ENDING or NAME=ENDING:VALUE, such as cord=seg-manual; got '{word}'.")
         sources.append(MaskSource(structure=name, ending=ending, value=int(value) if value else None))
+    if reserved := [source.structure for source in sources if source.structure.casefold() in RESERVED]:
+        raise UsageError(f"--mask cannot call a structure {', '.join(reserved)}: the name has a meaning of its own.")
     if len({source.structure for source in sources}) != len(sources):
         raise UsageError(f"--mask needs a different name for every structure; got {' '.join(words)}.")
     return tuple(sources)

@@ -149,12 +149,12 @@ def select_bids(root: Path, wish: BidsWish) -> BidsSelection:
         If the folder is no BIDS folder, has no such images or no such derivative, or it is not clear which images are
         meant.
     """
-    images = _images(root)
+    images, misnamed = _images(root)
     suffixes = _suffixes(root, images, wish.suffixes)
     masks = _Masks(root=_derivative(root, wish.derivative), suffixes=suffixes)
     cases: list[BidsCase] = []
     left_out: list[str] = []
-    faults: list[str] = []
+    faults = misnamed
     for case_id, of_case in sorted(_acquisitions(images, suffixes).items()):
         chosen, missing = _channels(case_id, of_case, suffixes)
         name = parse_name(image_stem(of_case[0]))
@@ -180,7 +180,7 @@ def case_columns(root: Path, cases: Sequence[BidsCase]) -> CaseColumns:
     DatasetError
         If ``participants.tsv`` cannot be read.
     """
-    header, participants = _participants(root)
+    header, participants, repeated = _participants(root)
     unknown = sorted({case.participant for case in cases} - set(participants)) if header else []
     sidecars = [_sidecar(root, case) for case in cases]
     taken = {name.casefold() for name in header}
@@ -196,22 +196,34 @@ def case_columns(root: Path, cases: Sequence[BidsCase]) -> CaseColumns:
     return CaseColumns(
         columns=(*(["session"] if sessions else []), *columns, *extra),
         rows=tuple(rows),
-        faults=tuple(f"{name} is not in {PARTICIPANTS}; add a row for this participant" for name in unknown),
+        faults=(
+            *(f"{name} is not in {PARTICIPANTS}; add a row for this participant" for name in unknown),
+            *(f"{name} has several rows in {PARTICIPANTS}; keep one" for name in repeated),
+        ),
     )
 
 
 # images -----------------------------------------------------------------------------------------------------------
 
 
-def _images(root: Path) -> list[Path]:
+def _images(root: Path) -> tuple[list[Path], list[str]]:
+    """Return the images of all participants, and which names do not say whose they are."""
     if not (root / DESCRIPTION).is_file():
         raise DatasetError(
             f"{root}: expected a BIDS folder, which has a {DESCRIPTION}; there is none. Name the folder that holds it."
         )
-    found = [path for subject in sorted(root.glob("sub-*")) for path in visible_images(subject)]
+    found: list[Path] = []
+    misnamed: list[str] = []
+    for subject in sorted(root.glob("sub-*")):
+        for path in visible_images(subject):
+            name = parse_name(image_stem(path))
+            if f"sub-{name.entities.get('sub')}" != subject.name or not name.suffix:
+                misnamed.append(f"{path}: expected a name such as {subject.name}_T1w; rename the file or take it away")
+            elif not name.rest:  # else a derivative that lies beside its image
+                found.append(path)
     if not found:
-        raise DatasetError(f"{root}: expected images such as sub-01/anat/sub-01_T1w.nii.gz; found none.")
-    return found
+        raise DatasetError(f"{root}: expected images such as sub-01/anat/sub-01_T1w.nii.gz; found none.", misnamed)
+    return found, misnamed
 
 
 def _suffixes(root: Path, images: Sequence[Path], wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -231,7 +243,7 @@ def _acquisitions(images: Sequence[Path], suffixes: Sequence[str]) -> dict[str, 
     groups: dict[str, list[Path]] = {}
     for path in images:
         name = parse_name(image_stem(path))
-        if name.suffix in suffixes and not name.rest:
+        if name.suffix in suffixes:
             groups.setdefault(name.text, []).append(path)
     return groups
 
@@ -318,11 +330,14 @@ def _shared_masks(cases: Sequence[BidsCase]) -> list[str]:
 # tables -----------------------------------------------------------------------------------------------------------
 
 
-def _participants(root: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Return the columns of participants.tsv and the values by ``sub-XX``; nothing if there is no such file."""
+def _participants(root: Path) -> tuple[list[str], dict[str, dict[str, str]], list[str]]:
+    """Return the columns of participants.tsv, the values by ``sub-XX``, and who has several rows.
+
+    Nothing if there is no such file.
+    """
     path = root / PARTICIPANTS
     if not path.is_file():
-        return [], {}
+        return [], {}, []
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream, delimiter="\t") if any(cell.strip() for cell in row)]
@@ -331,12 +346,11 @@ def _participants(root: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     header = [cell.strip() for cell in rows[0]] if rows else []
     if "participant_id" not in header:
         raise DatasetError(f"{path}: expected a column participant_id; found {', '.join(header) or 'nothing'}.")
-    table = {}
-    for row in rows[1:]:
-        values = {name: _available(cell) for name, cell in zip(header, row, strict=False)}
-        participant = values.pop("participant_id")
-        table["sub-" + participant.removeprefix("sub-")] = values
-    return [name for name in header if name != "participant_id"], table
+    named = [{name: _available(cell) for name, cell in zip(header, row, strict=False)} for row in rows[1:]]
+    owners = ["sub-" + values.pop("participant_id", "").removeprefix("sub-") for values in named]
+    repeated = sorted(name for name, count in Counter(owners).items() if count > 1)
+    columns = [name for name in header if name != "participant_id"]
+    return columns, dict(zip(owners, named, strict=True)), repeated
 
 
 def _available(text: str) -> str:
