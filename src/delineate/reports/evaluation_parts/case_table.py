@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from delineate.metrics.cohort import CaseRows
+from delineate.metrics.evaluation.directions import goodness
 from delineate.metrics.evaluation.evaluation import Evaluation
-from delineate.metrics.evaluation.thresholds import higher_is_better
 from delineate.metrics.statistics import mean_or_nan
 from delineate.reports.document import Cell, Column, Group, Section, Table, cells
-from delineate.reports.metric_words import METRIC_WORDS, Units, label_of, worse
+from delineate.reports.metric_words import Units, label_of, worse
 
 MAX_OPEN_CASES = 40
 """Longer tables are folded away at first."""
@@ -49,9 +49,7 @@ def _goodness(metric: str, mean: float) -> tuple[bool, float]:
     """Sorts the worst first and cases without a number last."""
     if math.isnan(mean):
         return True, 0.0
-    if METRIC_WORDS[metric].signed:
-        return False, -abs(mean)
-    return False, mean if higher_is_better(metric) else -mean
+    return False, goodness(mean, metric)
 
 
 def _shown(evaluation: Evaluation) -> Shown:

@@ -30,7 +30,7 @@ def observers(evaluation: Evaluation, units: Units) -> Section:
     if study is None or not study.structures:
         return Section(title="Observers", blocks=())
     blocks: list[Block] = [Paragraph(text=_design(study))]
-    blocks += [Paragraph(text=f"{s.structure}: {s.verdict.sentence}", weight="verdict") for s in study.structures]
+    blocks += [Paragraph(text=verdict_among_people(s), weight="verdict") for s in study.structures]
     drawn = study.structures[:MAX_STRUCTURES]
     note = limited(len(drawn), len(study.structures), "the first ones")
     if note:
@@ -43,41 +43,54 @@ def observers(evaluation: Evaluation, units: Units) -> Section:
     return Section(title="Observers", blocks=tuple(blocks))
 
 
+def verdict_among_people(found: StructureRaters) -> str:
+    """Return the verdict on the model in words; without a model how far people agree."""
+    if found.verdict is None:
+        return " ".join(found.sentences)
+    return f"{found.structure}: {found.verdict.sentence}"
+
+
 def _design(study: RaterStudy) -> str:
+    people = f"{len(set(study.people))} people drew the structures, some of them twice" if study.people else ""
+    drew = people or f"{len(study.rater_names)} people drew the structures"
+    compared = f"Each person is compared with the consensus ({study.consensus}) of the others"
+    if study.model_name is None:
+        return f"{drew}. {compared}."
     return (
-        f"{len(study.rater_names)} people drew the structures. Each person is compared with the consensus"
-        f" ({study.consensus}) of the others, and the model with the same consensus; the model may be worse by at most"
+        f"{drew}. {compared}, and the model with the same consensus; the model may be worse by at most"
         f" {study.margin:g} (margin, declared beforehand)."
     )
 
 
 def _model_among(found: StructureRaters, study: RaterStudy, units: Units) -> Drawing:
     scale = units.scale(found.metric)
-    people = tuple(_mark(rater.name, rater.against_consensus, scale) for rater in found.raters)
-    model = (
-        _mark("consensus of all but one", found.model_against_left_out, scale),
-        _mark("majority of all", found.model_against_majority, scale),
-        _mark("STAPLE of all", found.model_against_staple, scale),
+    of_model = (
+        ("consensus of all but one", found.model_against_left_out),
+        ("majority of all", found.model_against_majority),
+        ("STAPLE of all", found.model_against_staple),
     )
-    among = (_mark("mean over pairs", found.between_people, scale),)
-    blocks = [
-        ForestBlock(heading="Model against ...", marks=model),
-        ForestBlock(heading="Person against the other people", marks=people),
-        ForestBlock(heading="Person against person", marks=among),
-    ]
-    marks = [mark for block in blocks for mark in block.marks]
-    values = [v / scale.factor for mark in marks for v in (mark.value, mark.low, mark.high)]
+    of_people = (
+        ("mean over people", found.people_against_left_out),
+        *((rater.name, rater.against_consensus) for rater in found.raters),
+    )
+    of_pairs = (("mean over pairs", found.between_people), ("two masks of one person", found.within_people))
+    headings = (
+        ("Model against ...", of_model),
+        ("Person against the other people", of_people),
+        ("Person against person", of_pairs),
+    )
+    named = [(heading, [(n, e) for n, e in estimates if e is not None]) for heading, estimates in headings]
+    values = [v for _, estimates in named for _, e in estimates for v in (e.value, e.interval.low, e.interval.high)]
+    who = "The model" if study.model_name else "Everybody"
     svg = forest(
-        blocks,
+        [ForestBlock(heading=h, marks=tuple(_mark(n, e, scale) for n, e in chosen)) for h, chosen in named if chosen],
         axis_of(values, scale, f"{label_of(found.metric)}, mean over cases"),
         [TextColumn(title="cases", width=60), TextColumn(title="mean (95 % interval)", width=210)],
-        caption=f"The model among {len(study.rater_names)} people: {found.structure}",
+        caption=f"{who} among {len(study.rater_names)} sets of masks: {found.structure}",
     )
-    return Drawing(
-        title=f"{found.structure}: the model among people",
-        svg=svg,
-        note="Compare ‘consensus of all but one’ with the persons below: both face the same kind of reference.",
-    )
+    note = "Compare ‘consensus of all but one’ with the persons below: both face the same kind of reference."
+    title = f"{found.structure}: {'the model among people' if study.model_name else 'people among themselves'}"
+    return Drawing(title=title, svg=svg, note=note if study.model_name else "")
 
 
 def _mark(name: str, estimate: Estimate, scale: Scale) -> Mark:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from delineate.metrics.cohort import CohortRow
+from delineate.metrics.evaluation import directions
 from delineate.metrics.evaluation.evaluation import Evaluation
-from delineate.metrics.evaluation.thresholds import ThresholdVerdict, higher_is_better
+from delineate.metrics.evaluation.thresholds import ThresholdVerdict
 from delineate.metrics.evaluation.volume_agreement import VolumeAgreement
 from delineate.metrics.statistics import RESAMPLES
 from delineate.reports.axes import Axis, axis_for
@@ -234,10 +235,8 @@ def _strips(evaluation: Evaluation, units: Units) -> list[Block]:
 
 def _strip(evaluation: Evaluation, metric: str, units: Units, *, folded: bool) -> Drawing:
     table, scale = evaluation.table, units.scale(metric)
-    sign = 1 if higher_is_better(metric) else -1
-    by_mean = sorted(
-        range(len(table)), key=lambda i: (not table[i].metrics[metric].n_used, sign * table[i].metrics[metric].mean)
-    )
+    means = [row.metrics[metric].mean for row in table]
+    by_mean = sorted(range(len(table)), key=lambda i: (math.isnan(means[i]), directions.goodness(means[i], metric), i))
     drawn = by_mean[:MAX_STRIPS] if len(by_mean) > MAX_STRIPS else range(len(table))
     ids = tuple(case.case_id for case in evaluation.cases)
     rows = [
@@ -266,7 +265,7 @@ def _verdict(verdict: ThresholdVerdict, units: Units) -> tuple[Cell, ...]:
     threshold = verdict.threshold
     scale = units.scale(threshold.metric)
     tones: dict[str, Tone] = {"pass": "good", "fail": "bad", "undecided": "unsure"}
-    sign = "≥" if higher_is_better(threshold.metric) else "≤"
+    sign = "≥" if directions.direction_of(threshold.metric) == "higher" else "≤"
     return cells(
         threshold.task,
         _title(threshold.metric, units),

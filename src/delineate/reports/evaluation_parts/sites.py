@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from delineate.metrics.evaluation.directions import goodness
 from delineate.metrics.evaluation.evaluation import Evaluation
-from delineate.metrics.evaluation.site_shift import SiteShift
-from delineate.metrics.evaluation.thresholds import higher_is_better
+from delineate.metrics.evaluation.site_shift import POINTS, SiteShift
 from delineate.metrics.table import METRICS
 from delineate.reports.document import Cell, Drawing, Group, Section, Table, cells, columns_of
 from delineate.reports.evaluation_parts.phrases import axis_of, limited
@@ -21,6 +21,13 @@ MAX_MARKS = 36
 
 MAX_METRICS = 2
 """Metrics that are drawn; the table has all."""
+
+PAIRED = (
+    "Known: predicted by models that were trained on other cases of the site; unseen: by models that never saw the"
+    " site. A positive drop is worse on unseen sites, over the cases that are in both; fractions drop by percentage"
+    " points."
+)
+UNPAIRED = "Where no case is in both, the drop is the difference of the two means, and other cases may be harder."
 
 
 def shifts(evaluation: Evaluation, units: Units) -> Section:
@@ -35,11 +42,7 @@ def shifts(evaluation: Evaluation, units: Units) -> Section:
         "Drop\n(95 % interval)",
     )
     rows = tuple(_shift_row(shift, units) for shift in evaluation.shifts)
-    note = (
-        "The same cases are predicted by models that were trained on other cases of their site (known) and by models"
-        " that never saw the site (unseen). A positive drop is worse on unseen sites; fractions are in percentage"
-        " points."
-    )
+    note = PAIRED if all(shift.paired for shift in evaluation.shifts) else f"{PAIRED} {UNPAIRED}"
     table = Table(columns=columns_of(columns, (0, 1)), groups=(Group(rows=rows),), note=note)
     metrics = list(dict.fromkeys(shift.metric for shift in evaluation.shifts))
     drawn = [_site_plot([s for s in evaluation.shifts if s.metric == m], units) for m in metrics[:MAX_METRICS]]
@@ -90,7 +93,7 @@ def _site_plot(found: Sequence[SiteShift], units: Units) -> Drawing:
         [TextColumn(title=title, width=width) for title, width in heads],
         caption=f"{label_of(metric)} on known and on unseen sites",
     )
-    note = f"Dot: site known; diamond: the same cases, site unseen. {limited(len(drawn), len(found), 'the first ones')}"
+    note = f"Dot: site known; diamond: site unseen. {limited(len(drawn), len(found), 'the first ones')}"
     return Drawing(title=f"{label_of(metric)} by site", svg=svg, note=note.strip())
 
 
@@ -119,10 +122,9 @@ def _site_mark(site: tuple[str, int, float, float], metric: str, units: Units) -
 
 
 def _site_drop(metric: str, known: float, unseen: float, units: Units) -> str:
-    sign = 1 if higher_is_better(metric) else -1
-    factor = 100 if METRICS[metric].unit == "1" else 1
+    factor = POINTS if METRICS[metric].unit == "1" else 1.0
     scale = _drop_scale(metric, units)
-    return scale.with_unit(scale.text(sign * factor * (known - unseen)))
+    return scale.with_unit(scale.text(factor * (goodness(known, metric) - goodness(unseen, metric))))
 
 
 def _site_table(found: Sequence[SiteShift], units: Units) -> Table:

@@ -10,6 +10,7 @@ from delineate.metrics.cohort import CohortRow
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.statistics import bootstrap_mean, mean_or_nan
 from delineate.reports.evaluation_parts.groups import verdict_of
+from delineate.reports.evaluation_parts.observers import verdict_among_people
 from delineate.reports.evaluation_parts.phrases import MAX_NAMED, count, named
 from delineate.reports.evaluation_parts.sites import drop_text
 from delineate.reports.findings import FEW_PATIENTS, LOW_DICE
@@ -23,7 +24,8 @@ MAX_SENTENCES = 6
 def headline(evaluation: Evaluation, units: Units) -> str:
     """Return how good, on how many cases and patients, and whether predictions failed."""
     if not evaluation.cases or not evaluation.metrics:
-        return "No case was evaluated."
+        study = evaluation.raters
+        return "No case was evaluated." if study is None else study.structures[0].sentences[0]
     metric = evaluation.metrics[0]
     scale = units.scale(metric)
     means = [mean_or_nan([row.values[metric] for row in case.rows]) for case in evaluation.cases]
@@ -57,13 +59,13 @@ def findings(evaluation: Evaluation, units: Units) -> tuple[str, ...]:
         found += list(evaluation.comparison.sentences)
     if evaluation.raters is not None:
         shown = evaluation.raters.structures[:MAX_NAMED]
-        found += [f"{s.structure}: {s.verdict.sentence}" for s in shown]
+        found += [verdict_among_people(s) for s in shown]
     return tuple(found + _trust(evaluation))
 
 
 def warnings(evaluation: Evaluation) -> tuple[str, ...]:
     """Return what must be known before the numbers are believed: the data's notices first."""
-    found = list(evaluation.notices)
+    found = [*evaluation.notices, *(evaluation.raters.notices if evaluation.raters is not None else ())]
     found += [f"Prediction {f.case_id} failed: {f.reason}" for f in evaluation.failed[:MAX_NAMED]]
     if len(evaluation.failed) > MAX_NAMED:
         found.append(
