@@ -163,6 +163,17 @@ def test_spacing_and_axes_in_the_wrong_order_are_recognised_and_never_resampled(
     assert "saved with its axes exchanged" in words
 
 
+def test_flips_that_no_header_tells_are_suspected(tmp_path: Path) -> None:
+    predictions, references = plain_pair(tmp_path)
+    one_sided = two_organs()
+    one_sided[:, :, 6:] = 0
+    write_map(references, "a", one_sided)
+    write_map(predictions, "a", np.ascontiguousarray(one_sided[:, :, ::-1]))
+    found = evaluate(predictions, references, tmp_path / "out")
+    assert "a (axis 2 flipped: Dice of the foreground 0.00 as stored, 1.00 if undone)" in found.notices[0]
+    assert row(found, "a", "liver").values["dice"] == 0  # told, not repaired
+
+
 def test_undeclared_values_are_told_by_value_with_voxels_files_and_remedies(tmp_path: Path) -> None:
     predictions, references = plain_pair(tmp_path)
     wild = two_organs()

@@ -48,6 +48,9 @@ def notices_of(
     told = [*opened.references.notices, *(note for one in opened.matched.values() for note in one.notices)]
     told = list(dict.fromkeys(told))
     for name, other in measured.items():
+        turned = [f"{case.case_id} ({case.turn})" for case in other if case.turn is not None]
+        if turned:
+            told.insert(0, f"{name}: suspected of turned arrays, measured as they are: {'; '.join(turned[:SHOWN])}.")
         if name == opened.name:
             continue
         if failed := [case.case_id for case in other if case.failure is not None]:

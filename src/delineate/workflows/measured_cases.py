@@ -113,7 +113,7 @@ def measured_from_json(content: Mapping[str, Any]) -> MeasuredCase:
     )
 
 
-_PLAIN = ("case_id", "failure", "resampled", "white", "unplaced", "calibrated", "planar", "flat")
+_PLAIN = ("case_id", "failure", "resampled", "turn", "white", "unplaced", "calibrated", "planar", "flat")
 
 
 def _row(content: Mapping[str, Any]) -> StructureRow:
