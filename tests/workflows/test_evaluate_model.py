@@ -523,3 +523,25 @@ def test_the_python_door(tmp_path: Path) -> None:
     assert found.table[0].metrics["dice"].n_used == 3
     request = delineate.EvaluationRequest(predictions=predictions, references=references, metrics=("dice",))
     assert delineate.evaluate(request, out=tmp_path / "out").table == found.table
+
+
+def test_label_maps_in_sub_folders_are_called_by_their_names(tmp_path: Path) -> None:
+    predictions, references = plain_pair(tmp_path)
+    for case, part in (("a", "one"), ("b", "one"), ("c", "two")):
+        (references / part).mkdir(exist_ok=True)
+        (references / f"{case}.nii.gz").rename(references / part / f"{case}.nii.gz")
+    found = evaluate(predictions, references, tmp_path / "out", metrics=("dice",))
+    assert [case.case_id for case in found.cases] == ["a", "b", "c"]
+
+
+def test_a_dataset_with_faults_is_not_taken_for_label_maps(tmp_path: Path) -> None:
+    predictions, references = plain_pair(tmp_path)
+    for name in ("images", "labels"):
+        write_map(tmp_path / "set" / name, "a", np.where(two_organs() == 2, 4, two_organs()).astype(np.uint8))
+    with pytest.raises(DatasetError, match="without gaps"):
+        evaluate(predictions, tmp_path / "set", tmp_path / "out")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DatasetError, match="layout is not understood"):
+        evaluate(predictions, tmp_path / "nothing", tmp_path / "out")
+    with pytest.raises(DatasetError, match="found nothing"):
+        evaluate(predictions, references / "nowhere", tmp_path / "out")
