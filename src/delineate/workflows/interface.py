@@ -25,9 +25,10 @@ from delineate.workflows.decide_training import decide_training
 from delineate.workflows.evaluate_model import evaluate_model
 from delineate.workflows.evaluation_request import METRICS, TOLERANCE_MM, EvaluationRequest, policy_named
 from delineate.workflows.model import Model, assemble
-from delineate.workflows.plan_dataset import plan_dataset
+from delineate.workflows.plan_dataset import named_folds, plan_dataset
 from delineate.workflows.planning_rule import planning_rule
 from delineate.workflows.run_folder import RunFolder
+from delineate.workflows.split_rule import split_rule
 from delineate.workflows.train_model import train_model
 from delineate.workflows.training_run import TrainingRun
 
@@ -65,6 +66,8 @@ def plan(  # noqa: PLR0913 - the door of the library: one keyword per choice of 
     memory_bytes: int | None = None,
     preset: Preset = DEFAULT,
     start_model: Path | str | None = None,
+    split_by: str | None = None,
+    table: Path | str | None = None,
     progress: Progress | None = None,
 ) -> TrainingRun:
     """Measure the dataset and the machine, and decide what to train and how.
@@ -87,6 +90,10 @@ def plan(  # noqa: PLR0913 - the door of the library: one keyword per choice of 
         nnU-Net's default planner, one of its residual-encoder presets, or a MedNeXt.
     start_model
         A trained model to start from (fine-tuning): a package, a run, or a model of nnU-Net; the network is its.
+    split_by
+        Column of a table, such as ``"site"``: every fold holds out one of its groups; None: folds by patient.
+    table
+        CSV or TSV file with a row per case; None: the one in the dataset's folder.
     progress
         Where to tell how far it is.
 
@@ -104,8 +111,9 @@ def plan(  # noqa: PLR0913 - the door of the library: one keyword per choice of 
     machine = find_machine(device, memory_bytes=memory_bytes)
     seconds = read_budget(budget) if isinstance(budget, str) else budget
     rule = planning_rule(None if start_model is None else Path(start_model))
-    claim_folder(folder, dataset, preset, seconds, rule.origin)
-    planned = plan_dataset(dataset, folder, preset=preset, rule=rule, progress=progress)
+    split = split_rule(split_by, None if table is None else Path(table))
+    claim_folder(folder, dataset, preset, seconds, origin=rule.origin, split_by=split.claim)
+    planned = plan_dataset(dataset, folder, preset=preset, rule=rule, split=split, progress=progress)
     decision = decide_training(planned, folder, machine, budget_seconds=seconds, start=rule.start)
     return TrainingRun(planned=planned, decision=decision, folder=folder, machine=machine)
 
@@ -125,7 +133,7 @@ def train(
     run
         From :func:`plan`; ``run.decision.recipe.reasons`` says why it is planned so.
     folds
-        ``"0"`` to ``"4"``, or ``"all"`` to train on every case.
+        ``"0"`` to ``"4"``, ``"every"`` for all folds that there are, or ``"all"`` to train on every case.
     workers
         Threads for preparing cases.
     progress, cancellation
@@ -141,7 +149,7 @@ def train(
         If a stop was requested; the state is saved in the run's folder.
     """
     run.prepare(workers=workers, progress=progress or Silent(), cancellation=cancellation or Cancellation())
-    trained = train_model(run, folds=folds, progress=progress, cancellation=cancellation)
+    trained = train_model(run, folds=named_folds(run.planned, folds), progress=progress, cancellation=cancellation)
     return assemble(trained.package, run.machine)
 
 
