@@ -143,6 +143,9 @@ def all_cases(evaluation: Evaluation, units: Units) -> Section:
     return Section(title="All cases", blocks=(table,))
 
 
+REFERENCE = "The masks of the reference folder. A score beyond the agreement of experts means nothing."
+
+
 def definitions(evaluation: Evaluation, units: Units) -> Section:
     """Return what the metrics and the statistics mean."""
     policies = dict.fromkeys(row.policy for row in evaluation.table)
@@ -151,7 +154,7 @@ def definitions(evaluation: Evaluation, units: Units) -> Section:
         for metric in evaluation.metrics
     ]
     pairs += [
-        ("Reference", "The masks of the reference folder. A score beyond the agreement of experts means nothing."),
+        *([("Reference", REFERENCE)] if evaluation.cases else []),
         *((f"Absent structures ({name})", POLICIES.get(name, name)) for name in policies),
         (
             "95 % interval",
