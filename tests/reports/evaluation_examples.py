@@ -1,6 +1,7 @@
 """Evaluations of synthetic masks, computed with the real metrics, in which no part is empty."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -288,11 +289,13 @@ def trust_study(cases, label="entropy"):
     )
 
 
+@cache
 def plain_evaluation(n=12, **more):
     cases = cohort(n, **more)
     return Evaluation(name="Plain", cases=cases, table=summarise_rows(cases), metrics=METRICS)
 
 
+@cache
 def full_evaluation(text="Abdomen CT"):
     """Every part of an evaluation; ``text`` goes wherever text from outside can go."""
     structures = STRUCTURES if text == "Abdomen CT" else (f"{text} 1", f"{text} 2", f"{text} 3")
@@ -325,7 +328,8 @@ def full_evaluation(text="Abdomen CT"):
     )
 
 
-def many_structures(n=118, cases=4):
+@cache
+def many_structures(n=118, cases=3):
     """A label map of very many small structures, one of them in no case."""
     generator = np.random.default_rng(0)
     reference = np.zeros((4, 48, 60), np.uint8)

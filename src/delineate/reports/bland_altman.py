@@ -11,7 +11,7 @@ from delineate.metrics.evaluation.volume_agreement import VolumeAgreement
 from delineate.metrics.statistics import Interval
 from delineate.reports.axes import Axis, Frame, axis_for
 from delineate.reports.metric_words import Scale
-from delineate.reports.svg import Node, clipped, element, hover, label, picture
+from delineate.reports.svg import Node, element, hover, label, picture, shortened
 
 COLUMNS = 2
 PANEL_WIDTH = 372.0
@@ -48,7 +48,7 @@ def _panel(index: int, agreement: VolumeAgreement, scale: Scale) -> Node:
         width=PANEL_WIDTH,
         height=PANEL_HEIGHT,
     )
-    title = label(clipped(agreement.structure, 46), frame.left, frame.top - 26, class_="name")
+    title = label(shortened(agreement.structure, 46), frame.left, frame.top - 26, class_="name")
     title.append(hover(agreement.structure))
     zero = _line(frame, 0.0, "zero") if frame.y.low < 0 < frame.y.high else None
     group = element("g", frame.draw(), title, zero)

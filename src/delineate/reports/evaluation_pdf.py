@@ -179,11 +179,12 @@ def _picture(overlay: Overlay, style: str) -> dict[str, Any]:
 
 def _figure(svg: str, style: str) -> dict[str, Any]:
     head, rest = svg.split(">", 1)  # '>' is escaped in attributes
-    found = re.search(r'viewBox="0 0 ([\d.]+) ', head)
+    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)
     label = re.search(r'aria-label="([^"]*)"', head)
     return {
         "svg": f'{head} xmlns="http://www.w3.org/2000/svg">{style}{rest}',
         "width": float(found.group(1)) if found else 960.0,
+        "height": float(found.group(2)) if found else 0.0,
         "alt": label.group(1) if label else "",
     }
 

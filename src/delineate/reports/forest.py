@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from delineate.reports.axes import Axis
-from delineate.reports.svg import Node, clipped, element, hover, label, picture
+from delineate.reports.svg import Node, element, hover, label, picture, shortened
 
 WIDTH = 960.0
 LEFT = 236.0
@@ -17,7 +17,7 @@ ROW = 25.0
 HEADING = 31.0
 TOP = 30.0
 BELOW = 46.0
-NAME_LENGTH = 31
+NAME_LENGTH = 28
 """Letters of a name that fit to the left of the plot."""
 
 
@@ -105,7 +105,7 @@ class _Plot:
     def block(self, block: Block, top: float) -> Node:
         group = element("g")
         if block.heading:
-            name = label(clipped(block.heading, NAME_LENGTH), 0, top + 21, class_="name")
+            name = label(shortened(block.heading, NAME_LENGTH), 0, top + 21, class_="name")
             name.append(hover(block.heading))
             group.append(name)
             top += HEADING
@@ -116,7 +116,7 @@ class _Plot:
         return group
 
     def _row(self, mark: Mark, middle: float) -> Node:
-        name = label(clipped(mark.name, NAME_LENGTH), 12, middle + 4, class_="value")
+        name = label(shortened(mark.name, NAME_LENGTH), 12, middle + 4, class_="value")
         name.append(hover(mark.name))
         faint = " insufficient" if mark.hollow else ""
         group = element("g", name, class_=f"estimate{faint}")

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from delineate.reports.svg import Node, clipped, element, hover, label, picture
+from delineate.reports.svg import Node, element, hover, label, picture, shortened
 
 LEFT = 170.0
 HEIGHT = 36.0
@@ -53,7 +53,7 @@ def heat_map(
         parts.append(_name(name, LEFT + (j + 0.5) * width, TOP - 9, "middle", letters, "tick"))
     for i, name in enumerate(rows):
         middle = TOP + (i + 0.5) * HEIGHT
-        parts.append(_name(name, LEFT - 12, middle + 4, "end", 22, "value"))
+        parts.append(_name(name, LEFT - 12, middle + 4, "end", 20, "value"))
         for j in range(len(columns)):
             share = _share(float(values[i, j]), limits)
             parts.append(_cell(LEFT + j * width, TOP + i * HEIGHT, width, share, texts[i][j]))
@@ -61,7 +61,7 @@ def heat_map(
 
 
 def _name(name: str, x: float, y: float, anchor: str, letters: int, style: str) -> Node:
-    node = label(clipped(name, letters), x, y, anchor=anchor, class_=style)
+    node = label(shortened(name, letters), x, y, anchor=anchor, class_=style)
     node.append(hover(name))
     return node
 

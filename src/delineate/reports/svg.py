@@ -54,6 +54,14 @@ def clipped(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def shortened(text: str, length: int) -> str:
+    """Return the text with its middle left out beyond ``length`` characters: names often differ at their ends."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def number(value: float, decimals: int = 3, *, signed: bool = False) -> str:
     """Return a number for people: fixed decimals, a true minus sign, a dash for NaN, a lying eight for infinity."""
     if not math.isfinite(value):

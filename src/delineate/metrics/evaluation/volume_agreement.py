@@ -16,6 +16,9 @@ from delineate.metrics.statistics import CONFIDENCE_LEVEL, RESAMPLES, Estimate, 
 LIMIT_FACTOR = 1.96
 """Standard deviations between bias and limits, so that they hold 95 % of normal differences (Bland, Altman 1986)."""
 
+_BLOCK_DRAWS = 1 << 20
+"""Numbers of draws held in memory at a time."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeAgreement:
@@ -115,12 +118,19 @@ def _limits_intervals(
     index = [owners[patient] for patient in patients]
     centre = differences.mean()  # squares of what is left lose no digits
     moments = np.stack([np.bincount(index, (differences - centre) ** power) for power in range(3)], axis=1)
-    drawn = np.random.default_rng(seed).integers(0, len(owners), size=(RESAMPLES, len(owners)))
-    counts, sums, squares = np.stack([moments[draw].sum(axis=0) for draw in drawn]).T
+    counts, sums, squares = _resampled(moments, np.random.default_rng(seed)).T
     means = sums / counts
     variances = np.maximum(squares - counts * means**2, 0) / (counts - 1)
     half = LIMIT_FACTOR * np.sqrt(variances)
     return _interval(centre + means - half), _interval(centre + means + half)
+
+
+def _resampled(moments: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """(sample, moment) sums over as many patients as there are, drawn with replacement."""
+    n = len(moments)
+    rows = max(1, _BLOCK_DRAWS // n)
+    sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    return np.concatenate([generator.multinomial(n, np.full(n, 1 / n), size) @ moments for size in sizes])
 
 
 def _interval(samples: NDArray[np.float64]) -> Interval:

@@ -118,7 +118,7 @@ def _forest(found: Sequence[Subgrouping], evaluation: Evaluation, units: Units) 
     blocks = [
         ForestBlock(
             heading=s.structure if len(found) > 1 else "",
-            marks=tuple(_mark(g, s, scale) for g in s.groups),
+            marks=tuple(_mark(g, s, scale) for g in s.groups[:MAX_MARKS]),
             guide=means.get(s.structure, math.nan) * scale.factor,
         )
         for s in drawn
@@ -237,7 +237,9 @@ def _site_plot(found: Sequence[SiteShift], units: Units) -> Drawing:
     scale = units.scale(metric)
     drawn = _fitting(found)
     blocks = [
-        ForestBlock(heading=s.structure, marks=tuple(_site_mark(site, scale, s.metric) for site in s.by_site))
+        ForestBlock(
+            heading=s.structure, marks=tuple(_site_mark(site, scale, s.metric) for site in s.by_site[:MAX_MARKS])
+        )
         for s in drawn
     ]
     values = [v for s in drawn for _, _, known, unseen in s.by_site for v in (known, unseen)]

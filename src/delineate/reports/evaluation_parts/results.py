@@ -32,7 +32,10 @@ from delineate.reports.svg import number
 MAX_TABLE_ROWS = 40
 """Structures times metrics in one table; with more, every metric gets its own, the later ones folded away."""
 
-MAX_STRIPS = 24
+MAX_OPEN_STRUCTURES = 30
+"""With more structures all tables are folded away and the picture of the worst comes first."""
+
+MAX_STRIPS = 16
 """Structures in a strip plot."""
 
 MAX_PANELS = 8
@@ -61,8 +64,9 @@ def results(evaluation: Evaluation, units: Units) -> Section:
     """Return the tables of metrics and presence, and the strip plots."""
     if not evaluation.table:
         return Section(title="Results by structure", blocks=())
-    blocks = [*_metric_tables(evaluation, units), *_strips(evaluation, units), _presence(evaluation.table)]
-    return Section(title="Results by structure", blocks=tuple(blocks))
+    tables, strips = _metric_tables(evaluation, units), _strips(evaluation, units)
+    ordered = [*strips, *tables] if len(evaluation.table) > MAX_OPEN_STRUCTURES else [*tables, *strips]
+    return Section(title="Results by structure", blocks=(*ordered, _presence(evaluation.table)))
 
 
 def thresholds(evaluation: Evaluation, units: Units) -> Section:
@@ -205,7 +209,13 @@ def _metric_tables(evaluation: Evaluation, units: Units) -> list[Block]:
     if len(evaluation.table) * len(groups) <= MAX_TABLE_ROWS:
         return [Table(columns=columns, groups=tuple(groups))]
     return [
-        Table(columns=columns, groups=(Group(rows=group.rows),), title=group.title, note=group.note, folded=i > 0)
+        Table(
+            columns=columns,
+            groups=(Group(rows=group.rows),),
+            title=group.title,
+            note=group.note,
+            folded=i > 0 or len(evaluation.table) > MAX_OPEN_STRUCTURES,
+        )
         for i, group in enumerate(groups)
     ]
 
@@ -265,7 +275,10 @@ def _strips(evaluation: Evaluation, units: Units) -> list[Block]:
         return []
     measured = [next((m for m in family if m in evaluation.metrics), None) for family in STRIP_METRICS]
     chosen = [metric for metric in measured if metric is not None] or list(evaluation.metrics[:1])
-    return [_strip(evaluation, metric, units, folded=i > 1) for i, metric in enumerate(chosen)]
+    return [
+        _strip(evaluation, metric, units, folded=i > (0 if len(evaluation.table) > MAX_OPEN_STRUCTURES else 1))
+        for i, metric in enumerate(chosen)
+    ]
 
 
 def _strip(evaluation: Evaluation, metric: str, units: Units, *, folded: bool) -> Drawing:
