@@ -113,15 +113,17 @@ def membership_test(
             f"A test of groups needs a group and a patient for each value, and permutations; got {numbers.shape} "
             f"values, {inside.shape} groups, {len(patients)} patients and {permutations} permutations."
         )
-    ours = patient_totals(numbers[inside], [p for p, there in zip(patients, inside, strict=True) if there])
-    others = patient_totals(numbers[~inside], [p for p, there in zip(patients, inside, strict=True) if not there])
-    used = int(ours[1].sum() + others[1].sum())
-    sums, counts = np.concatenate([ours[0], others[0]]), np.concatenate([ours[1], others[1]])
-    n, k = len(sums), len(ours[0])
+    # units in order of appearance, so that a group and its rest are one test seen from both sides
+    units = [f"{int(there)}{patient}" for patient, there in zip(patients, inside, strict=True)]
+    sums, counts = patient_totals(numbers, units)
+    kept = dict.fromkeys(unit for unit, number in zip(units, numbers, strict=True) if not math.isnan(number))
+    ours = np.flatnonzero([unit.startswith("1") for unit in kept])
+    used = int(counts.sum())
+    n, k = len(sums), len(ours)
     exact = bool(0 < k < n and math.comb(n, k) <= permutations)
     gap, p_value = math.nan, math.nan
     if 0 < k < n:
-        gap = float(ours[0].sum() / ours[1].sum() - others[0].sum() / others[1].sum())
+        gap = float(_gaps(ours[None], sums, counts)[0])
         fewer = min(k, n - k)  # choosing the rest is the same choice
         chosen = _all_choices(n, fewer) if exact else _drawn_choices(n, fewer, seed, permutations)
         limit = abs(gap) * (1 - 1e-12)  # gaps that differ by rounding only are equal

@@ -119,10 +119,8 @@ def _groupings(
             groupings += [_Grouping(column=name, cases=one, group_of=group_of) for one in alone]
             told |= {name: words} if words else {}
             continue
-        for one in alone:
-            group_of, words = size_groups(one, 0)
-            groupings.append(_Grouping(column=SIZE, cases=one, group_of=group_of))
-            told |= {f"{SIZE} of {one[0].rows[0].name}": words} if words else {}
+        groupings += [_Grouping(column=SIZE, cases=one, group_of=size_groups(one, 0)) for one in alone]
+        told[SIZE] = "size is cut into thirds of the cases by each structure's reference"
     return groupings, told
 
 

@@ -60,8 +60,8 @@ def groups_of(column: Mapping[str, str], name: str, *, width: float | None = Non
     return found, words
 
 
-def size_groups(cases: Sequence[CaseRows], structure: int) -> tuple[dict[str, str], str | None]:
-    """Return case -> third by the reference's volume of one structure, and the cuts in words.
+def size_groups(cases: Sequence[CaseRows], structure: int) -> dict[str, str]:
+    """Return case -> third by the reference's volume of one structure: ``small``, ``medium`` or ``large``.
 
     Parameters
     ----------
@@ -74,10 +74,10 @@ def size_groups(cases: Sequence[CaseRows], structure: int) -> tuple[dict[str, st
     there = {case: volume for case, volume in volumes.items() if volume > 0}
     groups = dict.fromkeys((case for case in volumes if case not in there), NOT_THERE)
     if len(set(there.values())) < 3:
-        return {**groups, **dict.fromkeys(there, "all")}, None
+        return {**groups, **dict.fromkeys(there, "one size")}
     low, high = np.quantile(list(there.values()), THIRDS)
     names = {case: "small" if v <= low else "medium" if v <= high else "large" for case, v in there.items()}
-    return {**groups, **names}, f"{cases[0].rows[structure].name}: thirds of the reference size"
+    return {**groups, **names}
 
 
 def _bands(column: Mapping[str, str], numbers: Mapping[str, float], name: str, width: float) -> dict[str, str]:
