@@ -107,6 +107,9 @@ def sizes(evaluation: Evaluation, units: Units) -> Section:
     return Section(title="Areas" if evaluation.planar else "Volumes", blocks=blocks)
 
 
+REFERENCE = "The masks of the reference folder. A score beyond the agreement of experts means nothing."
+
+
 def definitions(evaluation: Evaluation, units: Units) -> Section:
     """Return what the metrics and the statistics mean."""
     policies = dict.fromkeys(row.policy for row in evaluation.table)
@@ -115,7 +118,7 @@ def definitions(evaluation: Evaluation, units: Units) -> Section:
         for metric in evaluation.metrics
     ]
     pairs += [
-        ("Reference", "The masks of the reference folder. A score beyond the agreement of experts means nothing."),
+        *([("Reference", REFERENCE)] if evaluation.cases else []),
         *((f"Absent structures ({name})", POLICIES.get(name, name)) for name in policies),
         (
             "95 % interval",
