@@ -4,22 +4,26 @@ dataset = delineate.open_dataset("scans")
 run = delineate.plan(dataset, out="run", budget="20min")
 model = delineate.train(run)
 result = model.predict("new_scan.nii.gz")
+evaluation = delineate.evaluate("masks", "references", out="evaluation")
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from delineate.execution import Cancellation, Progress, Silent
 from delineate.execution.quantities import read_budget
 from delineate.formats.datasets import Dataset, verified, verify_dataset
 from delineate.formats.datasets import open_dataset as open_folder
+from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.planning.presets import DEFAULT, Preset
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.decide_training import decide_training
+from delineate.workflows.evaluate_model import evaluate_model
+from delineate.workflows.evaluation_request import METRICS, TOLERANCE_MM, EvaluationRequest, policy_named
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import named_folds, plan_dataset
 from delineate.workflows.planning_rule import planning_rule
@@ -147,3 +151,81 @@ def train(
     run.prepare(workers=workers, progress=progress or Silent(), cancellation=cancellation or Cancellation())
     trained = train_model(run, folds=named_folds(run.planned, folds), progress=progress, cancellation=cancellation)
     return assemble(trained.package, run.machine)
+
+
+def evaluate(  # noqa: PLR0913 - the door of the library: one keyword per choice of the command line
+    predictions: Path | str | EvaluationRequest,
+    references: Path | str | None = None,
+    *,
+    out: Path | str,
+    table: Path | str | None = None,
+    by: Sequence[str] = (),
+    compare: Mapping[str, Path | str] | None = None,
+    metrics: Sequence[str] = METRICS,
+    tolerance_mm: float | Mapping[str, float] = TOLERANCE_MM,
+    policy: str = "worst-value",
+    workers: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> Evaluation:
+    """Measure predicted label maps against references; write the page, the results and the tables.
+
+    Parameters
+    ----------
+    predictions
+        A folder of label maps named like the cases, or a run (its validation cases of all folds); or a whole request,
+        which has further choices and replaces all keywords but ``out``.
+    references
+        A dataset, a run or a folder of label maps; None: the dataset of the run in ``predictions``.
+    out
+        Folder for ``report.html``, ``results.json`` and the tables.
+    table
+        Table of cases: patients, and columns for ``by``.
+    by
+        Columns whose groups are compared; ``"age:10"`` cuts bands, ``"size"`` needs no table.
+    compare
+        Name -> folder of another model's predictions of the same cases.
+    metrics
+        Names from :data:`delineate.metrics.METRICS`.
+    tolerance_mm
+        Of the surface Dice: one number, or by structure.
+    policy
+        What empty masks are worth: ``worst-value``, ``nnunet`` or ``metrics-reloaded``.
+    workers
+        Processes that measure; a script that asks for several must be guarded by ``if __name__ == "__main__"``.
+    seed
+        Of bootstrap and permutations.
+    progress, cancellation
+        Where to tell how far it is, and who may stop it.
+
+    Returns
+    -------
+    Evaluation
+        Cases without a usable prediction count with the worst values and stand in ``failed``.
+
+    Raises
+    ------
+    UsageError
+        If something is asked for that does not exist.
+    DatasetError
+        If files cannot be compared; tells all faults at once.
+    Interrupted
+        If a stop was requested; what is measured stays.
+    """
+    if isinstance(predictions, EvaluationRequest):
+        request = predictions
+    else:
+        request = EvaluationRequest(
+            predictions=Path(predictions),
+            references=None if references is None else Path(references),
+            table=None if table is None else Path(table),
+            by=tuple(by),
+            others={name: Path(folder) for name, folder in (compare or {}).items()},
+            metrics=tuple(metrics),
+            tolerance_mm=tolerance_mm,
+            policy=policy_named(policy),
+            workers=workers,
+            seed=seed,
+        )
+    return evaluate_model(request, Path(out), progress=progress, cancellation=cancellation)

@@ -102,7 +102,7 @@ class RaterStudy:
     cases: tuple[CaseAgreement, ...] = ()
     """The numbers of single cases that all the others were made of."""
     notices: tuple[str, ...] = ()
-    """What the reader must know: raters with equal masks, masks that may be inverted, files that belong to no case."""
+    """What the reader must know: raters with equal masks, ties, masks that may be inverted, files without a case."""
     planar: bool = False
     """Whether the masks are planes, whose "volumes" are areas."""
     calibrated: bool = True
@@ -166,7 +166,7 @@ def study_raters(
         model_name=model_name,
         people=people if len(set(people)) < len(people) else (),
         cases=tuple(cases),
-        notices=tuple(_equal_masks(groups)),
+        notices=(*_equal_masks(groups), *_tied_majorities(groups[0], rules, owner)),
         planar=planar,
         calibrated=calibrated,
     )
@@ -266,6 +266,23 @@ def _equal_masks(groups: Sequence[Sequence[CaseAgreement]]) -> list[str]:
                     "leave one of them out."
                 )
     return told
+
+
+def _tied_majorities(cases: Sequence[CaseAgreement], rules: RaterRules, owner: Mapping[str, str]) -> list[str]:
+    """Tell in how many comparisons ties can occur, because they make a consensus small and can turn a verdict."""
+    others = [
+        sum(owner.get(other, other) != owner.get(rater, rater) for other in case.raters)
+        for case in cases
+        for rater in case.raters
+        if _count_people(case, owner) >= LEAST_PEOPLE
+    ]
+    even = sum(count % 2 == 0 for count in others)
+    if rules.consensus != "majority" or not even:
+        return []
+    return [
+        f"In {even} of {len(others)} comparisons the majority is one of an even number of masks. Ties are background "
+        "there, so the consensus is drawn small; see whether --consensus staple leads to the same verdict."
+    ]
 
 
 def _drew(case: CaseAgreement, rater: str) -> bool:

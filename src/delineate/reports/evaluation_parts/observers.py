@@ -44,9 +44,9 @@ def observers(evaluation: Evaluation, units: Units) -> Section:
 
 
 def verdict_among_people(found: StructureRaters) -> str:
-    """Return the verdict on the model in words; without a model how far people agree."""
+    """Return the verdict on the model in words; without a model what is known beyond the agreement of two people."""
     if found.verdict is None:
-        return " ".join(found.sentences)
+        return " ".join(found.sentences[1:] or found.sentences)
     return f"{found.structure}: {found.verdict.sentence}"
 
 
