@@ -37,7 +37,8 @@ def headline(evaluation: Evaluation, units: Units) -> str:
         return f"None of {n_cases} has any of the structures."
     interval = bootstrap_mean(means, patients, np.random.default_rng(evaluation.seed))
     within = "" if math.isnan(interval.low) else f" (95 % interval {scale.interval(interval)})"
-    return f"Mean {label_of(metric)} {scale.with_unit(scale.text(mean))}{within} over {n_cases}. {_failures(evaluation, means, scale)}"
+    failures = _failures(evaluation, means, scale)
+    return f"Mean {label_of(metric)} {scale.with_unit(scale.text(mean))}{within} over {n_cases}. {failures}"
 
 
 def _failures(evaluation: Evaluation, means: Sequence[float], scale: Scale) -> str:
