@@ -17,7 +17,7 @@ from delineate.metrics.table import METRICS as ALL_METRICS
 from delineate.reports import render_evaluation
 from delineate.reports.evaluation_page import evaluation_html
 from delineate.reports.evaluation_parts.trust import ideal_risk
-from delineate.reports.metric_words import METRIC_WORDS, direction_of, units_of, worse
+from delineate.reports.metric_words import METRIC_WORDS, direction_of, telling, units_of, worse
 from delineate.reports.report_data import Fact
 
 PARTS = {
@@ -236,6 +236,12 @@ def test_every_metric_has_words():
         "best is 0",
     )
     assert (worse("dice", [0.5, math.nan, 0.2]), worse("hd", [1, 9]), worse("volume_error", [1, -3])) == (2, 1, 1)
+
+
+def test_pictures_show_different_things():
+    assert telling(("iou", "dice", "hd", "hd95_pooled", "nsd_voxels")) == ("dice", "hd95_pooled", "nsd_voxels")
+    assert telling(("dice", "hd95", "nsd"), 2) == ("dice", "hd95")
+    assert telling(("iou", "hd")) == ("iou", "hd")
 
 
 def test_the_ideal_order_of_risks():

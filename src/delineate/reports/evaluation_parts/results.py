@@ -28,7 +28,7 @@ from delineate.reports.document import (
     columns_of,
 )
 from delineate.reports.evaluation_parts.phrases import limited
-from delineate.reports.metric_words import METRIC_WORDS, Units, direction_of, label_of, worse
+from delineate.reports.metric_words import METRIC_WORDS, Units, direction_of, label_of, telling, worse
 from delineate.reports.svg import number
 
 MAX_TABLE_ROWS = 40
@@ -44,9 +44,6 @@ MAX_PANELS = 8
 """Structures with a Bland-Altman plot."""
 
 MAX_PRESENCE_ROWS = 20
-
-STRIP_METRICS = (("dice",), ("hd95", "hd95_area_weighted", "hd95_pooled", "hd95_directed_mean"), ("nsd", "nsd_voxels"))
-"""One strip plot for the first of each that was measured."""
 
 DOTS = "One dot per case; box: middle half of the cases; line: median; diamond and bar: mean and its 95 % interval."
 
@@ -231,11 +228,9 @@ def _counted(n: int) -> Cell:
 def _strips(evaluation: Evaluation, units: Units) -> list[Block]:
     if not evaluation.cases:
         return []
-    measured = [next((m for m in family if m in evaluation.metrics), None) for family in STRIP_METRICS]
-    chosen = [metric for metric in measured if metric is not None] or list(evaluation.metrics[:1])
     return [
         _strip(evaluation, metric, units, folded=i > (0 if len(evaluation.table) > MAX_OPEN_STRUCTURES else 1))
-        for i, metric in enumerate(chosen)
+        for i, metric in enumerate(telling(evaluation.metrics))
     ]
 
 
