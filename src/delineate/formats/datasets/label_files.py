@@ -30,6 +30,7 @@ from delineate.formats.datasets.repairs import (
     with_grid,
 )
 from delineate.formats.images import read_file, read_mask
+from delineate.formats.label_table import read_label_table
 from delineate.formats.magic import image_ending, image_stem
 from delineate.formats.raster import PICTURE_ENDINGS, TIFF_ENDINGS, has_spacing_file
 from delineate.geometry.grid import Grid
@@ -275,6 +276,10 @@ def _found_structures(folder: Path, files: Sequence[Path]) -> tuple[tuple[Struct
             f"{folder}: expected values that are classes; found {len(values)} different ones from {min(values)} to "
             f"{max(values)}, which look like instance numbers. Name the structures with `--labels liver=1 tumour=2`."
         )
+    names = read_label_table(files[0])
+    if all(names.get(value) for value in values) and len({names[value] for value in values}) == len(values):
+        named = tuple(Structure(name=names[value], values=(value,)) for value in sorted(values))
+        return named, (f"Structures as the table in the header of {files[0].name} names them.",)
     words = (
         "No dataset.json or labels.json names the values of the references; structures are named by their value "
         "(name them with --labels liver=1 ...)."
