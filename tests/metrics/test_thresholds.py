@@ -11,13 +11,11 @@ from delineate.metrics.cohort import CohortRow, PresenceCounts
 from delineate.metrics.evaluation.thresholds import (
     CITED,
     DECLARED,
-    higher_is_better,
     judge,
     published_thresholds,
     read_threshold,
 )
 from delineate.metrics.statistics import Interval, spread
-from delineate.metrics.table import METRICS
 
 
 def row(name="liver", metric="dice", values=(0.875, 1.0), low=math.nan, high=math.nan):
@@ -130,17 +128,3 @@ def test_other_forms_are_refused(text):
 def test_impossible_thresholds_are_refused(text, message):
     with pytest.raises(UsageError, match=message):
         read_threshold(text)
-
-
-def test_directions_of_all_metrics():
-    lower = {name for name in METRICS if not higher_is_better(name)}
-    assert {
-        "hd",
-        "hd95",
-        "assd",
-        "masd",
-        "added_path_length",
-        "lesion_false_positives",
-        "absolute_volume_error",
-    } <= lower
-    assert not lower & {"dice", "iou", "nsd", "lesion_f1", "lesion_sensitivity", "specificity", "volume_similarity"}

@@ -188,12 +188,20 @@ def test_one_patient_has_no_intervals():
 def test_planes_have_areas_and_pixels():
     cases = cohort(4)
     units = units_of(cases, planar=True, calibrated=False)
-    assert (units.scale("hd95").unit, units.scale("volume_error").unit) == ("px", "px")
+    assert (units.scale("hd95").unit, units.scale("volume_error").unit) == ("px", "px²")
     evaluation = replace(plain_evaluation(4), planar=True, volumes=agree_on_volumes(cases, seed=0))
     text = evaluation_html(evaluation)
     assert "<h2>Areas</h2>" in text
     assert "Size error, mm²" in text
     assert "size of a pixel is not known" in evaluation_html(replace(evaluation, calibrated=False))
+
+
+def test_errors_with_a_sign_are_written_with_it():
+    units = units_of(cohort(2), planar=False, calibrated=True)
+    assert units.scale("relative_volume_error").text(0.1) == "+10.0"
+    assert units.scale("volume_error").text(-0.1) == "−0.100"
+    assert units.scale("absolute_volume_error").text(0.1) == "0.100"
+    assert units_of(cohort(2), planar=False, calibrated=False).scale("volume_error").unit == "voxels"
 
 
 def test_long_case_tables_are_folded_away():

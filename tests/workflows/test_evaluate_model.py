@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_folders import SHAPE, SPACING, grid, plain_pair, two_organs, write_map, write_picture
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+import delineate
 from delineate.errors import DatasetError, DelineateError, Interrupted, UsageError
 from delineate.execution import Cancellation, Silent
 from delineate.formats.datasets import Dataset
@@ -21,6 +21,7 @@ from delineate.metrics.evaluation.thresholds import Threshold
 from delineate.metrics.table import METRICS_RELOADED, NNUNET
 from delineate.workflows.evaluate_model import EvaluationRequest, evaluate_model
 from delineate.workflows.evaluation_request import METRICS, read_structures
+from evaluation_folders import SHAPE, SPACING, grid, plain_pair, two_organs, write_map, write_picture
 
 
 def evaluate(predictions: Path, references: Path | None, out: Path, **wishes: object) -> Evaluation:
@@ -160,6 +161,17 @@ def test_spacing_and_axes_in_the_wrong_order_are_recognised_and_never_resampled(
     words = told.value.diagnostics()
     assert "its spacing (1.1, 0.8, 3) mm is (3, 0.8, 1.1) mm in another order" in words
     assert "saved with its axes exchanged" in words
+
+
+def test_flips_that_no_header_tells_are_suspected(tmp_path: Path) -> None:
+    predictions, references = plain_pair(tmp_path)
+    one_sided = two_organs()
+    one_sided[:, :, 6:] = 0
+    write_map(references, "a", one_sided)
+    write_map(predictions, "a", np.ascontiguousarray(one_sided[:, :, ::-1]))
+    found = evaluate(predictions, references, tmp_path / "out")
+    assert "a (axis 2 flipped: Dice of the foreground 0.00 as stored, 1.00 if undone)" in found.notices[0]
+    assert row(found, "a", "liver").values["dice"] == 0  # told, not repaired
 
 
 def test_undeclared_values_are_told_by_value_with_voxels_files_and_remedies(tmp_path: Path) -> None:
@@ -442,3 +454,94 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     predictions, references = plain_pair(tmp_path)
     alone = evaluate(predictions, references, tmp_path / "one")
     assert evaluate(predictions, references, tmp_path / "two", workers=2) == alone
+
+
+def fake_run(root: Path, dataset: Dataset, folds: dict[str, list[str]], **files: str) -> Path:
+    """Make the files by which a run is known, and its validation predictions: the references themselves."""
+    root.mkdir()
+    for name in ("plans.json", "recipe.json"):
+        (root / name).write_text("{}")
+    (root / "run.json").write_text(json.dumps({"dataset": str(dataset.root)}))
+    ids = [case.case_id for case in dataset.training]
+    splits = [{"train": [i for i in ids if i not in held], "val": held} for held in folds.values()]
+    (root / "splits_final.json").write_text(json.dumps(splits))
+    by_id = {case.case_id: case for case in dataset.training}
+    for fold, held in folds.items():
+        if fold not in files.get("left_out", ""):
+            target = root / f"fold_{fold}" / "validation"
+            target.mkdir(parents=True)
+            for case in held:
+                labels = by_id[case].labels
+                assert labels is not None
+                (target / labels.name).write_bytes(labels.read_bytes())
+    return root
+
+
+def test_a_run_is_evaluated_as_a_cross_validation(dataset: Dataset, tmp_path: Path) -> None:
+    ids = [case.case_id for case in dataset.training]
+    run = fake_run(tmp_path / "run", dataset, {"0": ids[:2], "1": ids[2:4], "2": ids[4:]}, left_out="2")
+    (run / "fold_1" / "validation" / f"{ids[3]}.nii.gz").unlink()
+    found = evaluate(run, None, tmp_path / "out", by=("fold",), least_cases=1, metrics=("dice",))
+    assert [case.case_id for case in found.cases] == ids[:4]
+    assert [failure.case_id for failure in found.failed] == [ids[3]]
+    folds = found.subgroups[0]
+    assert (folds.column, folds.worst, {g.name: g.mean.value for g in folds.groups}) == (
+        "fold",
+        "1",
+        {"0": 1, "1": 0.5},
+    )
+    assert any("predicted by the fold that was not trained on it (0, 1)" in notice for notice in found.notices)
+    assert any("Folds without predictions are not part of this: 2" in notice for notice in found.notices)
+    twice = run / "fold_1" / "validation" / f"{ids[0]}.nii.gz"
+    twice.write_bytes((run / "fold_0" / "validation" / twice.name).read_bytes())
+    with pytest.raises(DatasetError, match="held out by one fold") as told:
+        evaluate(run, None, tmp_path / "out")
+    assert f"{ids[0]}: folds 0, 1" in told.value.diagnostics()
+
+
+def test_nnunets_folder_of_a_trained_model_needs_the_references(dataset: Dataset, tmp_path: Path) -> None:
+    ids = [case.case_id for case in dataset.training]
+    folder = fake_run(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres", dataset, {"0": ids[:3], "1": ids[3:]})
+    for name in ("run.json", "splits_final.json", "recipe.json"):
+        (folder / name).unlink()
+    with pytest.raises(UsageError, match="references must be named"):
+        evaluate(folder, None, tmp_path / "out")
+    found = evaluate(folder, dataset.root, tmp_path / "out", metrics=("dice",))
+    assert (len(found.cases), len(found.failed)) == (6, 0)
+
+
+def test_a_run_that_predicted_nothing_says_how_to(dataset: Dataset, tmp_path: Path) -> None:
+    ids = [case.case_id for case in dataset.training]
+    run = fake_run(tmp_path / "run", dataset, {"0": ids[:3]}, left_out="0")
+    with pytest.raises(DatasetError, match="delineate report"):
+        evaluate(run, None, tmp_path / "out")
+
+
+def test_the_python_door(tmp_path: Path) -> None:
+    predictions, references = plain_pair(tmp_path)
+    found = delineate.evaluate(predictions, str(references), out=tmp_path / "out", metrics=["dice"], by=["size"])
+    assert found.table[0].metrics["dice"].n_used == 3
+    request = delineate.EvaluationRequest(predictions=predictions, references=references, metrics=("dice",))
+    assert delineate.evaluate(request, out=tmp_path / "out").table == found.table
+
+
+def test_label_maps_in_sub_folders_are_called_by_their_names(tmp_path: Path) -> None:
+    predictions, references = plain_pair(tmp_path)
+    for case, part in (("a", "one"), ("b", "one"), ("c", "two")):
+        (references / part).mkdir(exist_ok=True)
+        (references / f"{case}.nii.gz").rename(references / part / f"{case}.nii.gz")
+    found = evaluate(predictions, references, tmp_path / "out", metrics=("dice",))
+    assert [case.case_id for case in found.cases] == ["a", "b", "c"]
+
+
+def test_a_dataset_with_faults_is_not_taken_for_label_maps(tmp_path: Path) -> None:
+    predictions, references = plain_pair(tmp_path)
+    for name in ("images", "labels"):
+        write_map(tmp_path / "set" / name, "a", np.where(two_organs() == 2, 4, two_organs()).astype(np.uint8))
+    with pytest.raises(DatasetError, match="without gaps"):
+        evaluate(predictions, tmp_path / "set", tmp_path / "out")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DatasetError, match="layout is not understood"):
+        evaluate(predictions, tmp_path / "nothing", tmp_path / "out")
+    with pytest.raises(DatasetError, match="found nothing"):
+        evaluate(predictions, references / "nowhere", tmp_path / "out")

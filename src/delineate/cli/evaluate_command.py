@@ -55,6 +55,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--raters", nargs="+", metavar="FOLDER", help="a folder with a sub-folder per rater, or several NAME=FOLDER"
     )
     rater_options(people)
+    parser.add_argument("--pdf", action="store_true", help="also write the report as a PDF (needs delineate[report])")
     parser.add_argument("--configuration", metavar="NAME", help="of a run that holds several")
     parser.add_argument(
         "--least-cases", type=int, default=20, metavar="N", help="groups with fewer cases conclude nothing; default 20"
@@ -145,6 +146,7 @@ def _request(session: Session) -> EvaluationRequest:
         **among_raters(options),
         least_cases=options.least_cases,
         seed=options.seed,
+        pdf=options.pdf,
         workers=options.jobs,
         command=session.command,
     )

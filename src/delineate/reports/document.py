@@ -6,6 +6,7 @@ renders it escapes it. The module does not know where the words come from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -141,3 +142,8 @@ class Document:
 def cells(*texts: str | Cell) -> tuple[Cell, ...]:
     """Return a row; plain text becomes a plain cell."""
     return tuple(text if isinstance(text, Cell) else Cell(text=text) for text in texts)
+
+
+def columns_of(titles: Sequence[str], words: Sequence[int] = (0,)) -> tuple[Column, ...]:
+    """Return columns with these titles; those at the indices ``words`` hold words, the others numbers."""
+    return tuple(Column(title=title, words=i in words) for i, title in enumerate(titles))

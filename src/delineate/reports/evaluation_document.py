@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.reports.document import Block, Document, Facts, Paragraph, Pictures, Section
-from delineate.reports.evaluation_parts import groups, observers, results, rivals, trust, words
+from delineate.reports.evaluation_parts import case_table, groups, observers, results, rivals, sites, trust, words
 from delineate.reports.metric_words import units_of
 from delineate.reports.overlays import Overlay
 from delineate.reports.report_data import Fact
@@ -35,12 +35,12 @@ def evaluation_document(
         _pictures(overlays),
         results.sizes(evaluation, units),
         groups.subgroups(evaluation, units),
-        groups.shifts(evaluation, units),
+        sites.shifts(evaluation, units),
         rivals.comparison(evaluation, units),
         observers.observers(evaluation, units),
         trust.trust(evaluation),
         results.definitions(evaluation, units),
-        results.all_cases(evaluation, units),
+        case_table.all_cases(evaluation, units),
         _making(evaluation, facts),
     )
     return Document(

@@ -91,7 +91,7 @@ class _Plot:
 
     def scale(self, height: float) -> Node:
         group = element("g")
-        for value, text in self.axis.ticks(max(4, int((self.right - LEFT) / 50))):
+        for value, text in self.axis.ticks(max(4, int((self.right - LEFT) / 40))):
             x = self.at(value)
             zero = " zero" if value == 0 and self.axis.low < 0 else ""
             group.append(element("line", x1=x, x2=x, y1=TOP, y2=TOP + height, class_=f"grid{zero}"))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from delineate.metrics.cohort import CaseRows
-from delineate.metrics.evaluation.thresholds import higher_is_better
+from delineate.metrics.evaluation import directions
 from delineate.metrics.statistics import Estimate, Interval
 from delineate.metrics.table import METRICS
-from delineate.reports.agreement import UNITS_PER_ML, SizeUnit
 from delineate.reports.svg import number, quantity
 
 SMALL_ML = 0.1
@@ -23,8 +22,6 @@ class MetricWords:
 
     label: str
     definition: str
-    signed: bool = False
-    """Whether 0 is best and both signs occur."""
 
 
 _P95 = "95th percentile of the distances from one surface to the other"
@@ -39,14 +36,11 @@ METRIC_WORDS: dict[str, MetricWords] = {
         label="Specificity", definition="share of voxels outside R that are outside P; depends on the image's size"
     ),
     "volume_similarity": MetricWords(label="Volume similarity", definition="1 - |V(P) - V(R)| / (V(P) + V(R))"),
-    "volume_error": MetricWords(
-        label="Size error", definition="size of P - size of R; positive is too large", signed=True
-    ),
+    "volume_error": MetricWords(label="Size error", definition="size of P - size of R; positive is too large"),
     "absolute_volume_error": MetricWords(label="Absolute size error", definition="|size of P - size of R|"),
     "relative_volume_error": MetricWords(
         label="Relative size error",
         definition="(size of P - size of R) / size of R; no value if R is empty",
-        signed=True,
     ),
     "hd": MetricWords(label="HD", definition="Hausdorff distance: largest distance from one surface to the other"),
     "hd95": MetricWords(label="HD95", definition=f"{_P95}, the larger of the two directions; border voxels"),
@@ -99,7 +93,9 @@ METRIC_WORDS: dict[str, MetricWords] = {
 class Units:
     """In which units an evaluation is told."""
 
-    size: SizeUnit
+    size: str
+    per_ml: float
+    """Units of size in one ml (of planes: in 1000 mm^2)."""
     calibrated: bool
     """Whether distances are mm; else they are pixels."""
 
@@ -109,8 +105,7 @@ class Units:
         if metric == "relative_volume_error":
             return Scale(factor=100.0, unit="%", decimals=1, signed=True)
         if unit == "ml":
-            signed = METRIC_WORDS[metric].signed
-            return Scale(factor=UNITS_PER_ML[self.size], unit=self.size, decimals=None, signed=signed)
+            return replace(self.sizes, signed=metric in directions.SIGNED)
         if unit == "mm":
             return Scale(unit="mm" if self.calibrated else "px", decimals=2)
         return Scale(unit="", decimals=3) if unit == "1" else Scale(unit=f"{unit} per case", decimals=2)
@@ -118,7 +113,7 @@ class Units:
     @property
     def sizes(self) -> Scale:
         """How volumes in ml (areas of planes in mm^2 / 1000) are written."""
-        return Scale(factor=UNITS_PER_ML[self.size], unit=self.size, decimals=None)
+        return Scale(factor=self.per_ml, unit=self.size, decimals=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,10 +154,12 @@ class Scale:
 
 def units_of(cases: Sequence[CaseRows], *, planar: bool, calibrated: bool) -> Units:
     """Return the units in which these cases read best."""
-    if planar:
-        return Units(size="mm²" if calibrated else "px", calibrated=calibrated)
+    if not calibrated:
+        return Units(size="px²" if planar else "voxels", per_ml=1000.0, calibrated=False)
     sizes = [row.reference_ml for case in cases for row in case.rows if row.reference_ml > 0]
-    return Units(size="mm³" if sizes and max(sizes) < SMALL_ML else "ml", calibrated=calibrated)
+    if planar or (sizes and max(sizes) < SMALL_ML):
+        return Units(size="mm²" if planar else "mm³", per_ml=1000.0, calibrated=True)
+    return Units(size="ml", per_ml=1.0, calibrated=True)
 
 
 def label_of(metric: str) -> str:
@@ -172,16 +169,11 @@ def label_of(metric: str) -> str:
 
 def direction_of(metric: str) -> str:
     """Return in words what is better."""
-    if METRIC_WORDS[metric].signed:
-        return "best is 0"
-    return "higher is better" if higher_is_better(metric) else "lower is better"
+    words = {"signed": "best is 0", "higher": "higher is better", "lower": "lower is better"}
+    return words[directions.direction_of(metric)]
 
 
 def worse(metric: str, values: Sequence[float]) -> int | None:
     """Return the index of the worst value, the first of equals; None if there is no number."""
     known = [i for i, value in enumerate(values) if not math.isnan(value)]
-    if not known:
-        return None
-    if METRIC_WORDS[metric].signed:
-        return max(known, key=lambda i: abs(values[i]))
-    return (min if higher_is_better(metric) else max)(known, key=lambda i: values[i])
+    return min(known, key=lambda i: directions.goodness(values[i], metric)) if known else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ def evaluate_model(
     request: EvaluationRequest,
     out: Path,
     *,
+    answer_more: Callable[[Evaluation], Evaluation] | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> Evaluation:
@@ -43,6 +44,8 @@ def evaluate_model(
         What is to be evaluated.
     out
         Gets ``report.html``, ``results.json``, CSV tables, nnU-Net's ``summary.json``.
+    answer_more
+        Fills further parts of the evaluation before it is written.
     progress, cancellation
         Where to tell how far it is, and who may stop it.
 
@@ -84,6 +87,8 @@ def evaluate_model(
         calibrated=all(case.calibrated for case in found),
         seed=request.seed,
     )
+    if answer_more is not None:
+        evaluation = answer_more(evaluation)
     write_evaluation(evaluation, request, opened, found, grouping, out)
     return evaluation
 

@@ -48,27 +48,42 @@ def notices_of(
     told = [*opened.references.notices, *(note for one in opened.matched.values() for note in one.notices)]
     told = list(dict.fromkeys(told))
     for name, other in measured.items():
+        turned = [f"{case.case_id} ({case.turn})" for case in other if case.turn is not None]
+        if turned:
+            told.insert(0, f"{name}: suspected of turned arrays, measured as they are: {'; '.join(turned[:SHOWN])}.")
         if name == opened.name:
             continue
         if failed := [case.case_id for case in other if case.failure is not None]:
             told.append(f"{name}: {counted(failed, 'case')} without a usable prediction count with the worst values.")
-    if white := [case.case_id for case in cases if case.white]:
-        told.append(f"Masks of 0 and 255 alone were read as 0 and 1: {counted(white, 'case')}.")
-    if unplaced := [case.case_id for case in cases if case.unplaced]:
-        told.append(
-            f"Predictions that tell no geometry were laid on the grid of their reference: {counted(unplaced, 'case')}."
-        )
-    if resampled := [case.case_id for case in cases if case.resampled]:
-        told.append(f"Resampled to the grid of the reference (nearest voxel), as asked: {counted(resampled, 'case')}.")
-    if flat := [case.case_id for case in cases if case.flat]:
-        told.append(f"Volumes of one slice are measured as planes: {counted(flat, 'case')}.")
+    told += _read_differently(cases)
     told += _sizes(cases, opened.rules)
     told += [f"Groups: {words}." for words in grouping.values()]
     return (*told, *_outside(table, [case.case_id for case in cases]))
 
 
-def counted(names: Sequence[str], what: str) -> str:
-    """Return a number of things with the first of their names: ``12 cases (a, b, ...)``."""
+def _read_differently(cases: Sequence[MeasuredCase]) -> Iterable[str]:
+    """Tell what was done to files before they were measured."""
+    rules = (
+        ("Masks of 0 and 255 alone were read as 0 and 1", [case.case_id for case in cases if case.white]),
+        (
+            "Predictions that tell no geometry were laid on the grid of their reference",
+            [case.case_id for case in cases if case.unplaced],
+        ),
+        (
+            "Resampled to the grid of the reference (nearest voxel), as asked",
+            [case.case_id for case in cases if case.resampled],
+        ),
+        ("Volumes of one slice are measured as planes", [case.case_id for case in cases if case.flat]),
+    )
+    for words, found in rules:
+        if found:
+            yield f"{words}: {counted(found, 'case', len(cases))}."
+
+
+def counted(names: Sequence[str], what: str, total: int | None = None) -> str:
+    """Return a number of things with the first of their names: ``12 cases (a, b, ...)``; without names if it is all."""
+    if total is not None and len(names) == total > 1:
+        return f"all {total} {what}s"
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     return f"{len(names)} {what}{'s' if len(names) != 1 else ''} ({shown})"
 

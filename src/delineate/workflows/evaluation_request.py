@@ -72,6 +72,8 @@ class EvaluationRequest:
     """Name -> folder of masks that people drew of the same cases."""
     among_raters: RaterSettings = field(default_factory=RaterSettings)
     """How they are read and compared; structures, seed and voxel sizes are those of the request."""
+    pdf: bool = False
+    """Also write the report as ``report.pdf``; needs the extra ``report``."""
     least_cases: int = LEAST_CASES
     seed: int = 0
     workers: int = 1

@@ -17,6 +17,7 @@ from delineate.errors import ImageReadError, InputError
 from delineate.formats.datasets.label_files import LabelRules, ReadLabels, ReferenceFiles, read_by
 from delineate.geometry.grid import Grid
 from delineate.geometry.mistaken_axes import mistaken_axes, nearest_labels, overlap_in_space, permutation
+from delineate.masks.turned import likely_turn
 from delineate.metrics.scores import CaseScores, evaluate_case
 from delineate.metrics.table import EmptyPolicy, StructureRow, evaluate_structures, failed_structures
 
@@ -64,6 +65,8 @@ class MeasuredCase:
     undeclared: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     """``reference`` or ``prediction`` -> value -> voxels."""
     resampled: bool = False
+    turn: str | None = None
+    """How the prediction's array would have to be turned to fit, if it fits badly as it is."""
     white: bool = False
     """Whether 255 was read as 1 in either file."""
     unplaced: bool = False
@@ -135,6 +138,7 @@ def _measured(rules: MeasuringRules, case: CaseToMeasure, truth: ReadLabels) -> 
         rows=_rows(rules, placed, truth),
         scores=_scores(rules, case, placed, truth),
         resampled=resampled,
+        turn=_turn(placed, truth, rules.ignore),
         white=guess.white,
         unplaced=not guess.placed and truth.placed,
     )
@@ -245,6 +249,17 @@ def _scores(rules: MeasuringRules, case: CaseToMeasure, guess: ReadLabels, truth
         case_id=case.reference.case_id,
         patient_id=case.reference.patient_id,
         ignore=rules.ignore,
+    )
+
+
+def _turn(guess: ReadLabels, truth: ReadLabels, ignore: int | None) -> str | None:
+    """Suspect flipped or exchanged axes, which no header tells, where the foregrounds fit only when turned."""
+    foreground = truth.array > 0 if ignore is None else (truth.array > 0) & (truth.array != ignore)
+    found = likely_turn(guess.array > 0, foreground)
+    if found is None:
+        return None
+    return (
+        f"{found.words()}: Dice of the foreground {found.dice_before:.2f} as stored, {found.dice_after:.2f} if undone"
     )
 
 

@@ -46,21 +46,27 @@ def measure_cases(
     Interrupted
         If a stop was requested; what is measured stays.
     """
-    outcomes = map_items(
-        partial(_measured, rules, store), cases, what=what, workers=workers, backend="processes", **watched
-    )
+    paths = [store / f"{_key(rules, case)}.json" for case in cases]
+    known = {path: found for path in paths if (found := _stored(path)) is not None}
+    new = [(path, case) for path, case in zip(paths, cases, strict=True) if path not in known]
+    outcomes = map_items(partial(_measured, rules), new, what=what, workers=workers, backend="processes", **watched)
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
-    return tuple(o.value for o in outcomes if o.value is not None)
+        if outcome.value is not None:
+            known[outcome.item[0]] = outcome.value
+    return tuple(_of_patient(known[path], case) for path, case in zip(paths, cases, strict=True))
 
 
-def _measured(rules: MeasuringRules, store: Path, case: CaseToMeasure) -> MeasuredCase:
-    path = store / f"{_key(rules, case)}.json"
-    found = _stored(path)
-    if found is None:
-        found = measure_case(rules, case)
-        write_text(path, json.dumps(as_json(found), allow_nan=False))
+def _measured(rules: MeasuringRules, item: tuple[Path, CaseToMeasure]) -> MeasuredCase:
+    path, case = item
+    found = measure_case(rules, case)
+    write_text(path, json.dumps(as_json(found), allow_nan=False))
+    return found
+
+
+def _of_patient(found: MeasuredCase, case: CaseToMeasure) -> MeasuredCase:
+    """Return the case under the patient that is known now; it changes no number of the case."""
     if found.scores is None:
         return found
     return replace(found, scores=replace(found.scores, patient_id=case.reference.patient_id))
@@ -107,7 +113,7 @@ def measured_from_json(content: Mapping[str, Any]) -> MeasuredCase:
     )
 
 
-_PLAIN = ("case_id", "failure", "resampled", "white", "unplaced", "calibrated", "planar", "flat")
+_PLAIN = ("case_id", "failure", "resampled", "turn", "white", "unplaced", "calibrated", "planar", "flat")
 
 
 def _row(content: Mapping[str, Any]) -> StructureRow:

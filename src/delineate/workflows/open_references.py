@@ -9,7 +9,9 @@ from pathlib import Path
 
 from delineate.case import Structure
 from delineate.errors import DatasetError
-from delineate.formats.datasets import open_dataset
+from delineate.formats.datasets import Dataset, open_dataset
+from delineate.formats.datasets.dataset import visible_images
+from delineate.formats.datasets.folder_pairs import IMAGE_FOLDERS
 from delineate.formats.datasets.label_files import (
     ReferenceFiles,
     References,
@@ -70,10 +72,10 @@ def open_references(
     if is_run(folder):
         found = references_of(dataset_of_run(RunFolder(root=folder, configuration=configuration)))
         found = replace(found, repairs=found.repairs | wanted)
-    elif folder.is_dir() and _is_plain(folder):
-        found = replace(open_label_folder(folder, structures), repairs=wanted)
+    elif (dataset := _dataset_in(folder, wanted)) is not None:
+        found = references_of(dataset)
     else:
-        found = references_of(open_dataset(folder, repairs=wanted))
+        found = replace(open_label_folder(folder, structures), repairs=wanted)
     return replace(found, structures=structures, notices=()) if structures else found
 
 
@@ -182,14 +184,22 @@ def _folds(run: RunFolder, folds: Mapping[str, Path]) -> _PredictionFiles:
     return _PredictionFiles(by_name=merged, held_out=frozenset(fold_of), notices=(words, *left), fold_of=fold_of)
 
 
-def _is_plain(folder: Path) -> bool:
-    """Say whether a folder holds label maps and no dataset."""
+def _dataset_in(folder: Path, repairs: frozenset[str]) -> Dataset | None:
+    """Return the dataset of a folder, or None if it holds label maps and nothing that looks like a dataset.
+
+    Raises
+    ------
+    DatasetError
+        If it looks like a dataset that cannot be understood, or holds nothing at all.
+    """
     try:
-        open_dataset(folder)
+        return open_dataset(folder, repairs=repairs)
     except DatasetError as error:
+        images = folder.is_dir() and any(path.name.casefold() in IMAGE_FOLDERS for path in folder.iterdir())
+        if images or not visible_images(folder):
+            raise
         _log.debug("%s is no dataset: %s", folder, error)
-        return bool(label_files(folder)) and not (folder / "imagesTr").is_dir()
-    return False
+        return None
 
 
 def _by_case(files: Mapping[str, Path], case_ids: Sequence[str]) -> tuple[dict[str, Path], list[str]]:

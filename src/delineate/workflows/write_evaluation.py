@@ -12,14 +12,14 @@ from delineate.formats.evaluation_json import FileFacts, Provenance, write_resul
 from delineate.formats.nnunet.summary_json import write_summary
 from delineate.formats.rater_tables import write_rater_tables
 from delineate.metrics.evaluation.evaluation import Evaluation
-from delineate.reports import Fact, render_evaluation
+from delineate.reports import Fact, render_evaluation, render_evaluation_pdf
 from delineate.workflows.evaluation_pictures import picture_cases
 from delineate.workflows.evaluation_request import EvaluationRequest
 from delineate.workflows.measure_case import MeasuredCase
 from delineate.workflows.open_evaluation import OpenedEvaluation
 from delineate.workflows.score_cases import SUMMARY
 
-REPORT = "report.html"
+REPORT, PDF = "report.html", "report.pdf"
 
 
 def write_evaluation(
@@ -74,13 +74,10 @@ def write_evaluation(
     overlays = picture_cases(
         opened.matched[opened.name].cases, measured, opened.rules, request.modality or opened.references.modality
     )
-    render_evaluation(
-        evaluation,
-        out / REPORT,
-        overlays=overlays,
-        facts=_report_facts(request, opened, provenance),
-        created=provenance.created,
-    )
+    told, created = _report_facts(request, opened, provenance), provenance.created
+    render_evaluation(evaluation, out / REPORT, overlays=overlays, facts=told, created=created)
+    if request.pdf:
+        render_evaluation_pdf(evaluation, out / PDF, overlays=overlays, facts=told, created=created)
 
 
 def _report_facts(request: EvaluationRequest, opened: OpenedEvaluation, provenance: Provenance) -> tuple[Fact, ...]:

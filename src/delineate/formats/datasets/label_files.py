@@ -150,21 +150,27 @@ def open_label_folder(folder: Path, structures: tuple[Structure, ...] = ()) -> R
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Return the label maps of a folder by the stem of their names; ``{id}/`` with one label map counts as ``{id}``.
+    """Return the label maps of a folder by the names of their cases.
+
+    Files of the folder itself are called by their stems. If there are none, those below it are: by the folder of each
+    if no folder has two (``{id}/segmentation.nii.gz``), else by their stems.
 
     Raises
     ------
     DatasetError
-        If two files have one stem; names all of them.
+        If two files have one name; names all of them.
     """
-    direct = [path for path in visible_images(folder) if path.parent == folder]
-    nested = [found[0] for path in _folders(folder) if len(found := _direct(path)) == 1]
+    found = visible_images(folder)
+    direct = [path for path in found if path.parent == folder]
+    own_folders = not direct and len({path.parent for path in found}) == len(found)
     by_stem: dict[str, list[Path]] = {}
-    for path in direct:
-        by_stem.setdefault(image_stem(path), []).append(path)
-    for path in nested:
-        by_stem.setdefault(path.parent.name, []).append(path)
-    faults = [f"{stem}: {', '.join(p.name for p in paths)}" for stem, paths in by_stem.items() if len(paths) > 1]
+    for path in direct or found:
+        by_stem.setdefault(path.parent.name if own_folders else image_stem(path), []).append(path)
+    faults = [
+        f"{stem}: {', '.join(str(p.relative_to(folder)) for p in paths)}"
+        for stem, paths in by_stem.items()
+        if len(paths) > 1
+    ]
     if faults:
         raise DatasetError(f"{folder}: expected one label map per case; found several of one name.", faults)
     return {stem: paths[0] for stem, paths in sorted(by_stem.items())}
@@ -233,14 +239,6 @@ def _renamed(array: NDArray[Any], renamed: Sequence[tuple[int, int]]) -> NDArray
     for old, new in renamed:
         result[array == old] = new
     return result
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _direct(folder: Path) -> list[Path]:
-    return [path for path in visible_images(folder) if path.parent == folder]
 
 
 def _declared(folder: Path) -> tuple[tuple[Structure, ...], int | None, tuple[str, ...]]:

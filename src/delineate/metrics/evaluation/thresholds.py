@@ -10,6 +10,7 @@ from typing import Literal
 
 from delineate.errors import InputError, UsageError
 from delineate.metrics.cohort import CohortRow
+from delineate.metrics.evaluation.directions import SIGNED, direction_of, goodness
 from delineate.metrics.statistics import Interval, Spread
 from delineate.metrics.table import METRICS
 
@@ -21,9 +22,6 @@ CITED = "commonly cited clinical threshold"
 """Source of the built-in values: they are quoted widely as what clinical use needs, not derived from one study."""
 
 DECLARED = "declared by the user"
-
-_SIGNED = ("volume_error", "relative_volume_error")
-"""Metrics with a sign: too much and too little cancel in their mean, so no mean can be good enough."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,12 +147,13 @@ def read_threshold(text: str) -> Threshold:
     value = _number(written)
     if not (equals and colon and structure and math.isfinite(value)):
         raise UsageError(f"A threshold is written structure:metric=value, for example liver:dice=0.95; got '{text}'.")
-    if metric not in METRICS or metric in _SIGNED:
-        usable = ", ".join(name for name in METRICS if name not in _SIGNED)
-        why = "has a sign, so that errors cancel in its mean" if metric in _SIGNED else "is not known"
+    if metric not in METRICS or metric in SIGNED:
+        usable = ", ".join(name for name in METRICS if name not in SIGNED)
+        why = "has a sign, so that errors cancel in its mean" if metric in SIGNED else "is not known"
         raise UsageError(f"Threshold '{text}': the metric {metric} {why}. Use one of {usable}.")
-    if value < 0 or (higher_is_better(metric) and value > 1):
-        range_ = "0 to 1" if higher_is_better(metric) else f"0 or above ({METRICS[metric].unit})"
+    score = direction_of(metric) == "higher"
+    if value < 0 or (score and value > 1):
+        range_ = "0 to 1" if score else f"0 or above ({METRICS[metric].unit})"
         raise UsageError(f"Threshold '{text}': {metric} is {range_}; got {value:g}.")
     return Threshold(task=structure, structure=structure, metric=metric, value=value, source=DECLARED)
 
@@ -186,16 +185,11 @@ def judge(table: Sequence[CohortRow], thresholds: Sequence[Threshold]) -> tuple[
     return tuple(_judge(threshold, rows[threshold.structure].metrics[threshold.metric]) for threshold in thresholds)
 
 
-def higher_is_better(metric: str) -> bool:
-    """Return whether the best value of a metric of :data:`~delineate.metrics.table.METRICS` is its highest."""
-    return METRICS[metric].best > 0
-
-
 def _judge(threshold: Threshold, found: Spread) -> ThresholdVerdict:
-    sign = 1 if higher_is_better(threshold.metric) else -1
-    worse_end = found.interval.low if sign > 0 else found.interval.high
-    reached = sign * found.mean >= sign * threshold.value
-    surely = reached and sign * worse_end >= sign * threshold.value  # an interval of NaN shows nothing
+    metric, wanted = threshold.metric, goodness(threshold.value, threshold.metric)
+    reached = goodness(found.mean, metric) >= wanted
+    ends = (found.interval.low, found.interval.high)
+    surely = reached and all(goodness(end, metric) >= wanted for end in ends)  # an interval of NaN shows nothing
     verdict: Verdict = "pass" if surely else "undecided" if reached or not found.n_used else "fail"
     return ThresholdVerdict(
         threshold=threshold, mean=found.mean, interval=found.interval, n_used=found.n_used, verdict=verdict

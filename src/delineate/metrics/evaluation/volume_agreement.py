@@ -117,7 +117,8 @@ def _limits_intervals(
         return (Interval(low=math.nan, high=math.nan),) * 2
     index = [owners[patient] for patient in patients]
     centre = differences.mean()  # squares of what is left lose no digits
-    moments = np.stack([np.bincount(index, (differences - centre) ** power) for power in range(3)], axis=1)
+    powers = [np.bincount(index, (differences - centre) ** power).astype(np.float64) for power in range(3)]
+    moments = np.stack(powers, axis=1)
     counts, sums, squares = _resampled(moments, np.random.default_rng(seed)).T
     means = sums / counts
     variances = np.maximum(squares - counts * means**2, 0) / (counts - 1)

@@ -1,4 +1,4 @@
-"""Is it as good everywhere? Subgroups of a column, and sites that the training never saw."""
+"""Is it as good everywhere? Subgroups by the columns of a table."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ import math
 from collections.abc import Sequence
 
 from delineate.metrics.evaluation.evaluation import Evaluation
-from delineate.metrics.evaluation.site_shift import SiteShift
 from delineate.metrics.evaluation.subgroups import Group as Subgroup
 from delineate.metrics.evaluation.subgroups import Subgrouping
-from delineate.metrics.table import METRICS
-from delineate.reports.document import Block, Cell, Column, Drawing, Group, Paragraph, Section, Table, cells
+from delineate.reports.document import Block, Cell, Drawing, Group, Paragraph, Section, Table, cells, columns_of
 from delineate.reports.evaluation_parts.phrases import axis_of, count, is_significant, limited, p_text
 from delineate.reports.forest import Block as ForestBlock
 from delineate.reports.forest import Mark, TextColumn, forest
 from delineate.reports.metric_words import Scale, Units, label_of, worse
-from delineate.reports.svg import number
 
 MAX_MARKS = 36
 """Rows of a forest plot."""
 
 MAX_METRICS = 2
 """Metrics of a column that are drawn; the table has all."""
-
-MAX_OPEN_ROWS = 24
 
 NOTE = (
     "Dot and bar: mean of the group and its 95 % interval (bootstrap by patient); dashed: mean of all cases. Gap: mean"
@@ -37,7 +32,7 @@ def subgroups(evaluation: Evaluation, units: Units) -> Section:
     blocks: list[Block] = [Paragraph(text=NOTE, weight="note")] if evaluation.subgroups else []
     for column in dict.fromkeys(found.column for found in evaluation.subgroups):
         chosen = [found for found in evaluation.subgroups if found.column == column]
-        blocks.append(Paragraph(text=verdict_of(column, chosen), weight="verdict"))
+        blocks.append(Paragraph(text=verdict_of(column, chosen, units), weight="verdict"))
         metrics = list(dict.fromkeys(found.metric for found in chosen))
         for metric in metrics[:MAX_METRICS]:
             blocks.append(_forest([f for f in chosen if f.metric == metric], evaluation, units))
@@ -45,7 +40,7 @@ def subgroups(evaluation: Evaluation, units: Units) -> Section:
     return Section(title="Subgroups", blocks=tuple(blocks))
 
 
-def verdict_of(column: str, found: Sequence[Subgrouping]) -> str:
+def verdict_of(column: str, found: Sequence[Subgrouping], units: Units) -> str:
     """Return in one sentence what a column shows."""
     least = found[0].least_cases
     judged = [(s, g) for s in found for g in s.groups if g.sufficient]
@@ -57,52 +52,17 @@ def verdict_of(column: str, found: Sequence[Subgrouping]) -> str:
     if not gaps:
         return f"{column}: no difference between groups that chance would not explain.{rest}"
     told = "; ".join(
-        _told(s, g) for s, g in sorted(gaps, key=lambda pair: (not _is_worse(*pair), pair[1].p_adjusted))[:3]
+        _told(s, g, units) for s, g in sorted(gaps, key=lambda pair: (not _is_worse(*pair), pair[1].p_adjusted))[:3]
     )
     more = f" {count(len(gaps) - 3, 'further difference')} in the table." if len(gaps) > 3 else ""
     return f"{column}: {told}.{more}{rest}"
 
 
-def shifts(evaluation: Evaluation, units: Units) -> Section:
-    """Return what sites cost that the training never saw."""
-    if not evaluation.shifts:
-        return Section(title="Unseen sites", blocks=())
-    columns = (
-        "Structure",
-        "Metric",
-        "Known sites\n(95 % interval)",
-        "Unseen sites\n(95 % interval)",
-        "Drop\n(95 % interval)",
-    )
-    rows = tuple(_shift_row(shift, units) for shift in evaluation.shifts)
-    note = (
-        "The same cases are predicted by models that were trained on other cases of their site (known) and by models"
-        " that never saw the site (unseen). A positive drop is worse on unseen sites; fractions are in percentage"
-        " points."
-    )
-    table = Table(columns=_columns(columns, (0, 1)), groups=(Group(rows=rows),), note=note)
-    metrics = list(dict.fromkeys(shift.metric for shift in evaluation.shifts))
-    drawn = [_site_plot([s for s in evaluation.shifts if s.metric == m], units) for m in metrics[:MAX_METRICS]]
-    return Section(title="Unseen sites", blocks=(table, *drawn, _site_table(evaluation.shifts, units)))
-
-
-def drop_text(shift: SiteShift) -> str:
-    """Return the drop with its interval and unit."""
-    scale = _drop_scale(shift.metric)
-    value = scale.with_unit(scale.text(shift.drop_points.value))
-    interval = scale.interval(shift.drop_points.interval)
-    return value if interval == "–" else f"{value} ({interval})"
-
-
-def _columns(titles: Sequence[str], words: Sequence[int]) -> tuple[Column, ...]:
-    return tuple(Column(title=title, words=i in words) for i, title in enumerate(titles))
-
-
-def _told(found: Subgrouping, group: Subgroup) -> str:
-    metric, unit = found.metric, METRICS[found.metric].unit
-    size = number(abs(group.gap), 3) if unit == "1" else f"{number(abs(group.gap), 2)} {unit}"
+def _told(found: Subgrouping, group: Subgroup, units: Units) -> str:
+    scale = units.scale(found.metric)
+    size = scale.with_unit(scale.text(abs(group.gap), signed=False))
     side = "worse than" if _is_worse(found, group) else "better than"
-    what = f"{label_of(metric)} of {found.structure} in {group.name}"
+    what = f"{label_of(found.metric)} of {found.structure} in {group.name}"
     return f"{what} is {size} {side} in the rest (p {p_text(group.p_adjusted)})"
 
 
@@ -187,7 +147,7 @@ def _table(column: str, found: Sequence[Subgrouping], units: Units) -> Table:
         Group(rows=tuple(_row(g, s, units) for g in s.groups), title=f"{s.structure}: {label_of(s.metric)}")
         for s in found
     )
-    return Table(columns=_columns(titles, (0, 7)), groups=groups, title=f"All numbers by {column}", folded=True)
+    return Table(columns=columns_of(titles, (0, 7)), groups=groups, title=f"All numbers by {column}", folded=True)
 
 
 def _row(group: Subgroup, subgrouping: Subgrouping, units: Units) -> tuple[Cell, ...]:
@@ -209,93 +169,3 @@ def _row(group: Subgroup, subgrouping: Subgrouping, units: Units) -> tuple[Cell,
         Cell(text=p_text(group.p_adjusted), tone="strong" if is_significant(group.p_adjusted) else None),
         judgement,
     )
-
-
-def _drop_scale(metric: str) -> Scale:
-    decimals = 1 if METRICS[metric].unit == "1" else 2
-    return Scale(unit=_drop_unit(metric), decimals=decimals)
-
-
-def _drop_unit(metric: str) -> str:
-    unit = METRICS[metric].unit
-    return "points" if unit == "1" else unit
-
-
-def _shift_row(shift: SiteShift, units: Units) -> tuple[Cell, ...]:
-    scale = units.scale(shift.metric)
-    return cells(
-        shift.structure,
-        label_of(shift.metric),
-        scale.estimate(shift.known),
-        scale.estimate(shift.unseen),
-        Cell(text=drop_text(shift), tone="strong"),
-    )
-
-
-def _site_plot(found: Sequence[SiteShift], units: Units) -> Drawing:
-    metric = found[0].metric
-    scale = units.scale(metric)
-    drawn = _fitting(found)
-    blocks = [
-        ForestBlock(
-            heading=s.structure, marks=tuple(_site_mark(site, scale, s.metric) for site in s.by_site[:MAX_MARKS])
-        )
-        for s in drawn
-    ]
-    values = [v for s in drawn for _, _, known, unseen in s.by_site for v in (known, unseen)]
-    heads = (("cases", 60.0), ("known", 90.0), ("unseen", 90.0), ("drop", 110.0))
-    svg = forest(
-        blocks,
-        axis_of(values, scale, f"{label_of(metric)}, mean of the site"),
-        [TextColumn(title=title, width=width) for title, width in heads],
-        caption=f"{label_of(metric)} on known and on unseen sites",
-    )
-    note = f"Dot: site known; diamond: the same cases, site unseen. {limited(len(drawn), len(found), 'the first ones')}"
-    return Drawing(title=f"{label_of(metric)} by site", svg=svg, note=note.strip())
-
-
-def _fitting(found: Sequence[SiteShift]) -> list[SiteShift]:
-    room = MAX_MARKS
-    chosen: list[SiteShift] = []
-    for shift in found:
-        room -= len(shift.by_site) + 1
-        if chosen and room < 0:
-            break
-        chosen.append(shift)
-    return chosen
-
-
-def _site_mark(site: tuple[str, int, float, float], scale: Scale, metric: str) -> Mark:
-    name, n_cases, known, unseen = site
-    return Mark(
-        name=name,
-        value=known * scale.factor,
-        low=math.nan,
-        high=math.nan,
-        second=unseen * scale.factor,
-        texts=(str(n_cases), scale.text(known), scale.text(unseen), _site_drop(metric, known, unseen)),
-    )
-
-
-def _site_drop(metric: str, known: float, unseen: float) -> str:
-    sign = 1 if METRICS[metric].best > 0 else -1
-    factor = 100 if METRICS[metric].unit == "1" else 1
-    return f"{_drop_scale(metric).text(sign * factor * (known - unseen))} {_drop_unit(metric)}"
-
-
-def _site_table(found: Sequence[SiteShift], units: Units) -> Table:
-    groups = tuple(
-        Group(
-            title=f"{s.structure}: {label_of(s.metric)}",
-            rows=tuple(_site_row(s.metric, site, units) for site in s.by_site),
-        )
-        for s in found
-    )
-    columns = _columns(("Site", "Cases", "Known", "Unseen", "Drop"), (0,))
-    return Table(columns=columns, groups=groups, title="All numbers by site", folded=True)
-
-
-def _site_row(metric: str, site: tuple[str, int, float, float], units: Units) -> tuple[Cell, ...]:
-    name, n_cases, known, unseen = site
-    scale = units.scale(metric)
-    return cells(name, str(n_cases), scale.text(known), scale.text(unseen), _site_drop(metric, known, unseen))

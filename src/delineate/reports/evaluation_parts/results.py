@@ -6,17 +6,17 @@ import math
 from collections.abc import Sequence
 
 from delineate.metrics.cohort import CohortRow
+from delineate.metrics.evaluation import directions
 from delineate.metrics.evaluation.evaluation import Evaluation
-from delineate.metrics.evaluation.thresholds import ThresholdVerdict, higher_is_better
+from delineate.metrics.evaluation.thresholds import ThresholdVerdict
 from delineate.metrics.evaluation.volume_agreement import VolumeAgreement
-from delineate.metrics.statistics import RESAMPLES, mean_or_nan
+from delineate.metrics.statistics import RESAMPLES
 from delineate.reports.axes import Axis, axis_for
 from delineate.reports.bland_altman import bland_altman
 from delineate.reports.distributions import Row, strip_chart
 from delineate.reports.document import (
     Block,
     Cell,
-    Column,
     Drawing,
     Group,
     Section,
@@ -24,6 +24,7 @@ from delineate.reports.document import (
     Terms,
     Tone,
     cells,
+    columns_of,
 )
 from delineate.reports.evaluation_parts.phrases import limited
 from delineate.reports.metric_words import METRIC_WORDS, Units, direction_of, label_of, worse
@@ -42,8 +43,6 @@ MAX_PANELS = 8
 """Structures with a Bland-Altman plot."""
 
 MAX_PRESENCE_ROWS = 20
-MAX_OPEN_CASES = 40
-MAX_CASE_COLUMNS = 8
 
 STRIP_METRICS = (("dice",), ("hd95", "hd95_area_weighted", "hd95_pooled", "hd95_directed_mean"), ("nsd", "nsd_voxels"))
 """One strip plot for the first of each that was measured."""
@@ -79,7 +78,7 @@ def thresholds(evaluation: Evaluation, units: Units) -> Section:
         "Pass: the mean and its whole interval are on the good side. Undecided: only the mean is, or no case has the"
         " structure; more cases could decide. Fail: the mean is on the wrong side."
     )
-    table = Table(columns=_columns(columns, words=(0, 1, 6, 7)), groups=(Group(rows=rows),), note=note)
+    table = Table(columns=columns_of(columns, words=(0, 1, 6, 7)), groups=(Group(rows=rows),), note=note)
     return Section(title="Thresholds", blocks=(table,))
 
 
@@ -107,46 +106,6 @@ def sizes(evaluation: Evaluation, units: Units) -> Section:
     return Section(title="Areas" if evaluation.planar else "Volumes", blocks=blocks)
 
 
-def all_cases(evaluation: Evaluation, units: Units) -> Section:
-    """Return one line per case, the worst first."""
-    if not evaluation.cases or not evaluation.metrics:
-        return Section(title="All cases", blocks=())
-    metric = evaluation.metrics[0]
-    names = [row.name for row in evaluation.table]
-    means = [mean_or_nan([row.values[metric] for row in case.rows]) for case in evaluation.cases]
-    sign = 1 if higher_is_better(metric) else -1
-    distance = [abs(m) * -1 if METRIC_WORDS[metric].signed else sign * m for m in means]
-    order = sorted(
-        range(len(means)), key=lambda i: (math.isnan(means[i]), distance[i] if means[i] == means[i] else 0.0, i)
-    )
-    columns, shown = _case_columns(evaluation, names)
-    scale = units.scale(metric)
-    failed = {case.case_id for case in evaluation.failed}
-    rows = []
-    for i in order:
-        case = evaluation.cases[i]
-        name = f"{case.case_id} (failed)" if case.case_id in failed else case.case_id
-        values = {(row.name, m): row.values[m] for row in case.rows for m in evaluation.metrics}
-        first = cells(Cell(text=name), Cell(text=scale.text(means[i]), tone="strong"))
-        if shown:
-            rest = cells(*(units.scale(m).text(values[structure, m]) for structure, m in shown))
-        else:
-            worst = worse(metric, [row.values[metric] for row in case.rows])
-            rest = (
-                cells("–", "–")
-                if worst is None
-                else cells(case.rows[worst].name, scale.text(case.rows[worst].values[metric]))
-            )
-        rows.append((*first, *rest))
-    table = Table(
-        columns=columns,
-        groups=(Group(rows=tuple(rows)),),
-        title=f"{len(rows)} cases, worst mean {label_of(metric)} first",
-        folded=len(rows) > MAX_OPEN_CASES,
-    )
-    return Section(title="All cases", blocks=(table,))
-
-
 REFERENCE = "The masks of the reference folder. A score beyond the agreement of experts means nothing."
 
 
@@ -169,10 +128,6 @@ def definitions(evaluation: Evaluation, units: Units) -> Section:
         ("Use", "A mask may guide treatment only after a qualified person approved it."),
     ]
     return Section(title="What the numbers mean", blocks=(Terms(pairs=tuple(pairs)),))
-
-
-def _columns(titles: Sequence[str], words: Sequence[int] = (0,)) -> tuple[Column, ...]:
-    return tuple(Column(title=title, words=i in words) for i, title in enumerate(titles))
 
 
 def _title(metric: str, units: Units) -> str:
@@ -204,7 +159,7 @@ def _metric_tables(evaluation: Evaluation, units: Units) -> list[Block]:
         "Cases\nused",
         "left\nout",
     )
-    columns = _columns(titles, words=(0, 6))
+    columns = columns_of(titles, words=(0, 6))
     groups = [_metric_group(evaluation, metric, units) for metric in evaluation.metrics]
     if len(evaluation.table) * len(groups) <= MAX_TABLE_ROWS:
         return [Table(columns=columns, groups=tuple(groups))]
@@ -212,7 +167,7 @@ def _metric_tables(evaluation: Evaluation, units: Units) -> list[Block]:
         Table(
             columns=columns,
             groups=(Group(rows=group.rows),),
-            title=group.title,
+            title=f"{group.title}: all {len(evaluation.table)} structures",
             note=group.note,
             folded=i > 0 or len(evaluation.table) > MAX_OPEN_STRUCTURES,
         )
@@ -257,7 +212,7 @@ def _presence(table: Sequence[CohortRow]) -> Table:
         for row in table
     )
     return Table(
-        columns=_columns(("Structure", "Found", "Missed", "Invented", "In neither map")),
+        columns=columns_of(("Structure", "Found", "Missed", "Invented", "In neither map")),
         groups=(Group(rows=rows),),
         title="Is it there at all? Cases by presence",
         note="Found: in both maps. Missed: only in the reference. Invented: only in the prediction.",
@@ -283,11 +238,9 @@ def _strips(evaluation: Evaluation, units: Units) -> list[Block]:
 
 def _strip(evaluation: Evaluation, metric: str, units: Units, *, folded: bool) -> Drawing:
     table, scale = evaluation.table, units.scale(metric)
-    sign = 1 if higher_is_better(metric) else -1
-    by_mean = sorted(
-        range(len(table)), key=lambda i: (not table[i].metrics[metric].n_used, sign * table[i].metrics[metric].mean)
-    )
-    drawn = sorted(by_mean[:MAX_STRIPS])
+    means = [row.metrics[metric].mean for row in table]
+    by_mean = sorted(range(len(table)), key=lambda i: (math.isnan(means[i]), directions.goodness(means[i], metric), i))
+    drawn = by_mean[:MAX_STRIPS] if len(by_mean) > MAX_STRIPS else range(len(table))
     ids = tuple(case.case_id for case in evaluation.cases)
     rows = [
         Row(
@@ -315,7 +268,7 @@ def _verdict(verdict: ThresholdVerdict, units: Units) -> tuple[Cell, ...]:
     threshold = verdict.threshold
     scale = units.scale(threshold.metric)
     tones: dict[str, Tone] = {"pass": "good", "fail": "bad", "undecided": "unsure"}
-    sign = "≥" if higher_is_better(threshold.metric) else "≤"
+    sign = "≥" if directions.direction_of(threshold.metric) == "higher" else "≤"
     return cells(
         threshold.task,
         _title(threshold.metric, units),
@@ -352,20 +305,9 @@ def _agreement_table(agreements: Sequence[VolumeAgreement], units: Units) -> Tab
         for agreement in agreements
     )
     return Table(
-        columns=_columns(columns),
+        columns=columns_of(columns),
         groups=(Group(rows=rows),),
         note="Predicted minus reference; cases in which neither map has the structure are left out.",
         folded=len(rows) > MAX_PRESENCE_ROWS,
         title="Bias and limits of agreement",
     )
-
-
-def _case_columns(evaluation: Evaluation, names: Sequence[str]) -> tuple[tuple[Column, ...], list[tuple[str, str]]]:
-    first = evaluation.metrics[0]
-    head = [Column(title="Case", words=True), Column(title=f"Mean {label_of(first)}")]
-    metrics = evaluation.metrics[: max(1, MAX_CASE_COLUMNS // max(1, len(names)))][:3]
-    shown = [(name, metric) for name in names for metric in metrics]
-    if len(shown) > MAX_CASE_COLUMNS:
-        lowest = [Column(title="Worst structure", words=True), Column(title=label_of(first))]
-        return (*head, *lowest), []
-    return (*head, *(Column(title=f"{name}\n{label_of(metric)}") for name, metric in shown)), shown

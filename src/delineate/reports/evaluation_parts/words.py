@@ -9,9 +9,10 @@ import numpy as np
 from delineate.metrics.cohort import CohortRow
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.statistics import bootstrap_mean, mean_or_nan
-from delineate.reports.evaluation_parts.groups import drop_text, verdict_of
+from delineate.reports.evaluation_parts.groups import verdict_of
 from delineate.reports.evaluation_parts.observers import verdict_among_people
 from delineate.reports.evaluation_parts.phrases import MAX_NAMED, count, named
+from delineate.reports.evaluation_parts.sites import drop_text
 from delineate.reports.findings import FEW_PATIENTS, LOW_DICE
 from delineate.reports.metric_words import Units, label_of, worse
 from delineate.reports.svg import number
@@ -48,10 +49,12 @@ def findings(evaluation: Evaluation, units: Units) -> tuple[str, ...]:
     found = _structures(evaluation, units) + _thresholds(evaluation)
     for column in dict.fromkeys(s.column for s in evaluation.subgroups):
         chosen = [s for s in evaluation.subgroups if s.column == column and s.metric == evaluation.subgroups[0].metric]
-        found += [f"By {verdict_of(column, chosen)}"] if chosen else []
+        found += [f"By {verdict_of(column, chosen, units)}"] if chosen else []
     if evaluation.shifts:
         shift = evaluation.shifts[0]
-        found.append(f"On unseen sites {label_of(shift.metric)} of {shift.structure} drops by {drop_text(shift)}.")
+        found.append(
+            f"On unseen sites {label_of(shift.metric)} of {shift.structure} drops by {drop_text(shift, units)}."
+        )
     if evaluation.comparison is not None:
         found += list(evaluation.comparison.sentences)
     if evaluation.raters is not None:
