@@ -121,6 +121,13 @@ def test_a_plain_evaluation_shows_only_what_it_has():
     assert "No prediction failed." in text
 
 
+def test_one_structure_has_a_row_per_metric():
+    cases = tuple(replace(case, rows=case.rows[:1]) for case in cohort(4))
+    text = evaluation_html(Evaluation(name="one", cases=cases, table=summarise_rows(cases), metrics=METRICS))
+    rows = re.findall(r'<tr><td class="word">([^<]*)</td><td class="strong">', text)
+    assert rows[:5] == ["Dice", "HD95, mm", "Surface Dice", "Size error, ml", "Relative size error, %"]
+
+
 def test_an_evaluation_of_nothing_says_so():
     text = evaluation_html(Evaluation(name="Nothing", cases=(), table=(), metrics=METRICS))
     assert "No case was evaluated." in text

@@ -17,6 +17,7 @@ from delineate.reports.distributions import Row, strip_chart
 from delineate.reports.document import (
     Block,
     Cell,
+    Column,
     Drawing,
     Group,
     Section,
@@ -148,19 +149,10 @@ def _definition(evaluation: Evaluation, metric: str) -> str:
 
 
 def _metric_tables(evaluation: Evaluation, units: Units) -> list[Block]:
-    titles = (
-        "Structure",
-        "Mean",
-        "95 %\ninterval",
-        "Median",
-        "Middle half\nof the cases",
-        "Worst",
-        "in case",
-        "Cases\nused",
-        "left\nout",
-    )
-    columns = columns_of(titles, words=(0, 6))
     groups = [_metric_group(evaluation, metric, units) for metric in evaluation.metrics]
+    if len(evaluation.table) == 1:
+        return [_one_structure(groups, evaluation.table[0].name)]
+    columns = _metric_columns("Structure")
     if len(evaluation.table) * len(groups) <= MAX_TABLE_ROWS:
         return [Table(columns=columns, groups=tuple(groups))]
     return [
@@ -173,6 +165,17 @@ def _metric_tables(evaluation: Evaluation, units: Units) -> list[Block]:
         )
         for i, group in enumerate(groups)
     ]
+
+
+def _one_structure(groups: Sequence[Group], name: str) -> Table:
+    """One row per metric, whose definitions then stand in a part of their own only."""
+    rows = tuple((Cell(text=group.title), *group.rows[0][1:]) for group in groups)
+    return Table(columns=_metric_columns("Metric"), groups=(Group(rows=rows),), title=name)
+
+
+def _metric_columns(first: str) -> tuple[Column, ...]:
+    quality = ("Mean", "95 %\ninterval", "Median", "Middle half\nof the cases", "Worst", "in case")
+    return columns_of((first, *quality, "Cases\nused", "left\nout"), words=(0, 6))
 
 
 def _metric_group(evaluation: Evaluation, metric: str, units: Units) -> Group:

@@ -83,7 +83,7 @@ def warnings(evaluation: Evaluation) -> tuple[str, ...]:
             f"{count(n, 'prediction')} without a reference: {named(evaluation.without_reference)}; not counted."
         )
     found += _few_patients(evaluation)
-    if not evaluation.calibrated:
+    if not evaluation.calibrated and not any("pixel" in notice for notice in evaluation.notices):
         found.append("The size of a pixel is not known: distances are in pixels, areas in square pixels.")
     per_structure = [w for row in evaluation.table for w in _structure_warnings(row)]
     found += per_structure[:MAX_SENTENCES]
