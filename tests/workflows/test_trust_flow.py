@@ -17,6 +17,7 @@ from delineate.cli.main import main
 from delineate.errors import UsageError
 from delineate.formats.datasets import open_dataset
 from delineate.formats.datasets.phantom import write_phantom_dataset
+from delineate.formats.evaluation_json import read_results
 from delineate.formats.images import write_image
 from delineate.formats.model_package import read_package, write_package
 from delineate.formats.recipe_json import read_recipe, write_recipe
@@ -194,8 +195,9 @@ def test_a_run_learns_from_its_folds_and_is_studied(
     study = [*root, "--cases", "8", "-o", str(tmp_path / "study"), "--shifted", f"again={torsos / 'imagesTr'}"]
     assert main(["trust", *study]) == 0
     assert "AURC" in capsys.readouterr().out
-    content = json.loads((tmp_path / "study" / "trust.json").read_text())
-    assert {d["shift"] for d in content["shifts"]} >= {"shifted", "flipped left-right", "again"}
-    assert not content["not_predicted"]
+    content = read_results(tmp_path / "study" / "results.json")
+    assert {d["shift"] for d in content["trust"]["shifts"]} >= {"shifted", "flipped left-right", "again"}
+    assert not content["notices"]
+    assert "Does it know when it is wrong?" in (tmp_path / "study" / "report.html").read_text()
     assert main(["trust", *study]) == 0
-    assert json.loads((tmp_path / "study" / "trust.json").read_text()) == content
+    assert read_results(tmp_path / "study" / "results.json")["trust"] == content["trust"]

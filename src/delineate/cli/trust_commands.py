@@ -99,6 +99,7 @@ def _trust(session: Session) -> int:
         configuration=options.configuration,
         seed=options.seed,
         device=options.device,
+        command=session.command,
     )
     evaluation = study_model(request, options.out, **session.watched)
     for notice in evaluation.notices:

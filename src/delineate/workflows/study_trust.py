@@ -7,7 +7,9 @@ study goes on.
 
 from __future__ import annotations
 
+import datetime
 import math
+import platform
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,19 +19,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delineate import __version__
 from delineate.case import Case, Image, LabelMap
 from delineate.errors import DelineateError, InputError, Interrupted
 from delineate.execution import Cancellation, Progress, Silent
 from delineate.formats.datasets import CaseFiles, Dataset, open_dataset
+from delineate.formats.evaluation_json import Provenance, number_from_json, write_results
 from delineate.formats.examined_case import Examined, read_examined, write_examined
 from delineate.formats.images import read_image
 from delineate.formats.model_package import ModelPackage, read_package
-from delineate.formats.trust_study_files import write_study
+from delineate.formats.trust_study_files import write_study_tables
 from delineate.metrics.calibration import Reliability, reliability
+from delineate.metrics.cohort import CaseRows, summarise_rows
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.evaluation.trust_study import JudgedCase, TrustStudy, study_trust
+from delineate.metrics.table import WORST_VALUE, Presence, StructureRow
 from delineate.metrics.trust import TrustReference, expected_dice, fit_reference, outlier_of, scores_of
 from delineate.phantoms.shifts import Shift, shifts_for
+from delineate.reports import Fact, render_evaluation
 from delineate.training.machine import AUTO
 from delineate.workflows.examine_case import examine_case
 from delineate.workflows.model import Model, assemble, load_model
@@ -39,6 +46,13 @@ from delineate.workflows.segment_folder import find_images
 
 GROUPS = 4
 """The reference is made from three quarters of the ordinary cases and judged on the rest, in turn."""
+PRESENCE: Mapping[tuple[bool, bool], Presence] = {
+    (True, True): "true_positive",
+    (True, False): "false_positive",
+    (False, True): "false_negative",
+    (False, False): "true_negative",
+}
+"""Whether prediction and reference have a structure."""
 ORDINARY = "ordinary"
 """Folder of the cases as they are."""
 
@@ -62,6 +76,8 @@ class StudyRequest:
     configuration: str | None = None
     seed: int = 0
     device: str = AUTO
+    command: str = "delineate trust"
+    """How the study was started, for the report."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -85,7 +101,7 @@ def study_model(
     request
         What is studied.
     out
-        Gets the cases, ``trust.json``, ``cases.csv``, ``shifts.csv`` and ``failures.csv``.
+        Gets the cases, ``results.json``, ``report.html`` and tables.
     progress, cancellation
         Where to tell how far it is, and who may stop it.
 
@@ -122,11 +138,65 @@ def study_model(
         reliability_after=after,
         seed=request.seed,
     )
-    write_study(out, study, judged, failed)
-    notices = tuple(f"not predicted: {reason}" for reason in failed)
+    write_study_tables(out, study, judged)
+    evaluation = _evaluation(package, ordinary, study, failed)
+    _write(evaluation, request, out)
+    return evaluation
+
+
+def _evaluation(
+    package: ModelPackage, ordinary: Sequence[Examined], study: TrustStudy, failed: Sequence[str]
+) -> Evaluation:
+    """Return the study with the Dice of the ordinary cases as an evaluation."""
+    cases = tuple(_rows(examined) for examined in ordinary)
     return Evaluation(
-        name=package.name, cases=(), table=(), metrics=(), trust=study, notices=notices, seed=request.seed
+        name=package.name,
+        cases=cases,
+        table=summarise_rows(cases, seed=study.seed),
+        metrics=("dice",),
+        trust=study,
+        notices=tuple(f"not predicted: {reason}" for reason in failed),
+        seed=study.seed,
     )
+
+
+def _rows(examined: Examined) -> CaseRows:
+    pairs = zip(examined.honest.observation.shapes, examined.population.shapes, strict=True)
+    return CaseRows(
+        case_id=examined.case_id,
+        patient_id=examined.patient_id,
+        rows=tuple(
+            StructureRow(
+                name=predicted.name,
+                presence=PRESENCE[predicted.volume_mm3 > 0, reference.volume_mm3 > 0],
+                values={"dice": number_from_json(examined.dice[predicted.name])},
+                predicted_ml=predicted.volume_mm3 / 1000,
+                reference_ml=reference.volume_mm3 / 1000,
+                policy=WORST_VALUE.name,
+                tolerance_mm=math.nan,
+            )
+            for predicted, reference in pairs
+        ),
+    )
+
+
+def _write(evaluation: Evaluation, request: StudyRequest, out: Path) -> None:
+    created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    software = {"delineate": __version__, "python": platform.python_version()}
+    provenance = Provenance(
+        software=software,
+        command=request.command,
+        created=created,
+        policy=WORST_VALUE.name,
+        tolerance_mm={},
+        predictions={},
+        references={},
+        recorded={},
+        grouping={},
+    )
+    write_results(out, evaluation, provenance)
+    facts = (Fact(label="Command", value=request.command), Fact(label="Software", value=f"Delineate {__version__}"))
+    render_evaluation(evaluation, out / "report.html", facts=facts, created=created)
 
 
 def _tasks(request: StudyRequest) -> tuple[ModelPackage, list[_Task]]:
