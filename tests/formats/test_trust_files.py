@@ -48,7 +48,7 @@ def observation(seed):
     behaviour = Behaviour(
         agreement=Agreement(flips=(quality, math.nan), folds=(math.nan, math.nan)),
         uncertainty=Uncertainty(expected_dice=(quality, quality), boundary_entropy=1 - quality, confidence=quality),
-        features={"0": rng.standard_normal(12).astype(np.float32)},
+        features={"0": tuple(rng.standard_normal(n).astype(np.float32) for n in (6, 12))},
     )
     return Observation(behaviour=behaviour, image=statistics, shapes=shapes), quality
 
@@ -143,7 +143,8 @@ def test_behaviours_come_back(tmp_path):
     )
     write_behaviour(tmp_path / "a.npz", recorded)
     found = read_behaviour(tmp_path / "a.npz")
-    np.testing.assert_array_equal(found.behaviour.features["0"], new.behaviour.features["0"])
+    for one, other in zip(found.behaviour.features["0"], new.behaviour.features["0"], strict=True):
+        np.testing.assert_array_equal(one, other)
     assert found.behaviour.uncertainty == new.behaviour.uncertainty
     assert math.isnan(found.behaviour.agreement.flips[1])
     np.testing.assert_array_equal(found.truths, recorded.truths)

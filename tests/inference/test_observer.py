@@ -96,8 +96,8 @@ def test_features_are_those_of_the_encoder_on_unflipped_tiles():
     observer, _ = watched([net], array, Tiling(patch_size=(8, 8, 8), mirror_axes=(0, 1, 2)))
     with torch.inference_mode():
         stages = net.encoder(torch.from_numpy(array[None]))
-    expected = np.concatenate([s[0].flatten(1).mean(1).numpy() for s in stages])
-    np.testing.assert_allclose(observer.features(0), expected, rtol=1e-4, atol=1e-6)
+    for found, stage in zip(observer.features(0), stages, strict=True):
+        np.testing.assert_allclose(found, stage[0].flatten(1).mean(1).numpy(), rtol=1e-4, atol=1e-6)
     assert not net.encoder._forward_hooks
 
 

@@ -40,7 +40,11 @@ def write_behaviour(path: Path, recorded: RecordedBehaviour) -> None:
     """
     behaviour = recorded.behaviour
     facts = {"agreement": asdict(behaviour.agreement), "uncertainty": asdict(behaviour.uncertainty)}
-    arrays: dict[str, Any] = {f"features_{fold}": values for fold, values in behaviour.features.items()}
+    arrays: dict[str, Any] = {
+        f"features {fold} {number}": values
+        for fold, stages in behaviour.features.items()
+        for number, values in enumerate(stages)
+    }
     arrays |= {"logits": recorded.logits.astype(np.float16), "truths": recorded.truths.astype(np.int32)}
     arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     data = io.BytesIO()
@@ -60,9 +64,11 @@ def read_behaviour(path: Path) -> RecordedBehaviour:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             facts = json.loads(stored["facts"].tobytes())
-            features = {
-                name.removeprefix("features_"): stored[name] for name in stored.files if name.startswith("features_")
-            }
+            features: dict[str, tuple[NDArray[np.float32], ...]] = {}
+            for name in stored.files:  # in the order of the stages
+                if name.startswith("features "):
+                    fold = name.split(" ")[1]
+                    features[fold] = (*features.get(fold, ()), stored[name])
             logits, truths = stored["logits"].astype(np.float32), stored["truths"].astype(np.int64)
             agreement = {key: tuple(values) for key, values in facts["agreement"].items()}
             uncertainty = {**facts["uncertainty"], "expected_dice": tuple(facts["uncertainty"]["expected_dice"])}

@@ -35,7 +35,7 @@ def trust_to_json(reference: TrustReference) -> str:
         "quality": None if reference.quality is None else asdict(reference.quality),
         "image_names": list(reference.image_names),
         "image": None if reference.image is None else _cloud(reference.image),
-        "features": {fold: _cloud(cloud) for fold, cloud in reference.features.items()},
+        "features": {fold: [_cloud(cloud) for cloud in stages] for fold, stages in reference.features.items()},
         "ordinary": {name: values.tolist() for name, values in reference.ordinary.items()},
     }
     return json.dumps(_rounded(content), allow_nan=False, separators=(",", ":"))
@@ -70,7 +70,7 @@ def trust_from_json(text: str | bytes, *, source: str) -> TrustReference:
         quality=None if _is_null(node, "quality") else _quality(node.child("quality")),
         image_names=tuple(item.text() for item in node.child("image_names").items()),
         image=None if _is_null(node, "image") else _cloud_of(node.child("image")),
-        features={fold: _cloud_of(features.child(fold)) for fold in features.keys()},
+        features={fold: _stages(features.child(fold)) for fold in features.keys()},
         ordinary={name: np.array(ordinary.child(name).numbers(), np.float64) for name in ordinary.keys()},
     )
 
@@ -104,6 +104,13 @@ def _cloud_of(node: Node) -> NormalReference:
     return NormalReference(
         mean=mean, scale=scale, axes=axes, variances=variances, rest=float(rest), distances=distances
     )
+
+
+def _stages(node: Node) -> tuple[NormalReference, ...]:
+    stages = tuple(_cloud_of(item) for item in node.items())
+    if len({len(cloud.distances) for cloud in stages}) != 1:
+        raise node.wrong("every stage needs the distances of the same cases")
+    return stages
 
 
 def _array(node: Node, key: str) -> NDArray[np.float64]:

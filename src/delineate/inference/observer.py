@@ -26,6 +26,8 @@ from delineate.networks.segmentation_network import EncoderDecoder
 VOTE_BYTES = 4 * 2**20
 """About the most memory for the votes on a batch of tiles; else only every third, fifth, ... voxel is counted."""
 
+Stages = tuple[NDArray[np.float32], ...]
+"""Per stage of an encoder (feature,)."""
 Job = tuple[int, Flip]
 """A tile's position in its group, and the axes along which it was flipped."""
 
@@ -51,10 +53,10 @@ class Observer:
         self._flips = 1
         self._flip_votes: dict[tuple[int, int], list[Any]] = {}
         self._fold_votes: dict[Job, Tensor] = {}
-        self._pooled: dict[int, dict[int, NDArray[np.float32]]] = {}
+        self._pooled: dict[int, dict[int, Stages]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
-        self._features: dict[int, list[NDArray[np.float32]]] = {}
-        self._new: list[tuple[str, NDArray[np.float64]] | tuple[int, NDArray[np.float32]]] = []
+        self._features: dict[int, list[Stages]] = {}
+        self._new: list[tuple[str, NDArray[np.float64]] | tuple[int, Stages]] = []
 
     def begin(self, grid: TileGrid, tiles: Sequence[Index], flips: int) -> None:
         """Take note of the tiles that are predicted next, each with so many flips."""
@@ -75,8 +77,8 @@ class Observer:
         rows = [row for row, (_, flip) in enumerate(self._jobs) if not flip]
         if rows:
             outputs = [stages] if isinstance(stages, Tensor) else stages
-            means = [stage[rows].flatten(2).mean(2, dtype=torch.float32) for stage in outputs]
-            self._pooled[member] = dict(zip(rows, torch.cat(means, 1).cpu().numpy(), strict=True))
+            means = [stage[rows].flatten(2).mean(2, dtype=torch.float32).cpu().numpy() for stage in outputs]
+            self._pooled[member] = dict(zip(rows, zip(*means, strict=True), strict=True))
 
     def agreement(self, which: str) -> tuple[float, ...]:
         """Return the mean Dice of pairs per foreground head, of ``flips`` or of ``folds``; NaN without pairs."""
@@ -87,11 +89,13 @@ class Observer:
             return (math.nan,) * len(pairs)
         return tuple(float(2 * p / (others * s)) if s > 0 else math.nan for p, s in zip(pairs, sizes, strict=True))
 
-    def features(self, member: int) -> NDArray[np.float32] | None:
-        """Return the mean features (feature,) of a network's encoder over all tiles; None if it showed none."""
+    def features(self, member: int) -> Stages | None:
+        """Return per encoder stage of a network the mean features (feature,) over all tiles; None if it showed none."""
         self._settle()
         rows = self._features.get(member)
-        return np.asarray(np.mean(rows, axis=0), np.float32) if rows else None
+        if not rows:
+            return None
+        return tuple(np.asarray(np.mean(stage, axis=0), np.float32) for stage in zip(*rows, strict=True))
 
     def _see(self, member: int, logits: Tensor) -> None:
         """Look at the logits (B, head, *patch) of one network."""
@@ -144,7 +148,7 @@ class Observer:
         """Keep what was seen of a group of tiles that is complete."""
         for key, values in self._new:
             if isinstance(key, int):
-                self._features.setdefault(key, []).append(np.asarray(values, np.float32))
+                self._features.setdefault(key, []).append(tuple(values))
             else:
                 self._sums[key] = self._sums.get(key, 0.0) + np.asarray(values, np.float64)
         self._new.clear()

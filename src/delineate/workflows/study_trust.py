@@ -280,6 +280,8 @@ def _examined(
             if found is None:
                 found = examine_case(task.load(), task.model, cancellation=cancellation)
                 write_examined(folder, found)
+                # as it is stored, so that a study that goes on later says the same
+                found = read_examined(folder, task.files.case_id) or found
             done.append((task.shift, found))
         except Interrupted:
             raise

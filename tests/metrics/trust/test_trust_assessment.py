@@ -49,7 +49,7 @@ def observation(seed, *, image=None, grid=GRID, empty=False, quality=None, featu
         uncertainty=Uncertainty(
             expected_dice=(math.nan if empty else quality,), boundary_entropy=1 - quality, confidence=quality
         ),
-        features={"0": (rng.standard_normal(20) + features).astype(np.float32)},
+        features={"0": tuple((rng.standard_normal(n) + features).astype(np.float32) for n in (20, 30))},
     )
     return Observation(
         behaviour=behaviour,

@@ -43,7 +43,7 @@ class NormalReference:
     rest: float
     """Variance per dimension of what the axes leave."""
     distances: NDArray[np.float64]
-    """(point,) ascending: distances of ordinary points from a cloud that they did not belong to."""
+    """(point,) distances of the ordinary points from a cloud that they did not belong to, in the points' order."""
 
     def standardised(self, point: NDArray[Any]) -> NDArray[np.float64]:
         """Return a point (..., dimension) in standard deviations from the mean."""
@@ -72,7 +72,7 @@ def fit_normal(points: NDArray[Any], *, floor: NDArray[Any] | float = 1e-6) -> N
     cloud = np.asarray(points, np.float64)
     if cloud.ndim != 2 or len(cloud) < LEAST_POINTS or not np.isfinite(cloud).all():
         raise InputError(f"A cloud needs at least {LEAST_POINTS} finite points; got an array of shape {cloud.shape}.")
-    return _fitted(cloud, floor, np.sort(left_out_distances(cloud, floor)))
+    return _fitted(cloud, floor, left_out_distances(cloud, floor))
 
 
 def left_out_distances(points: NDArray[Any], floor: NDArray[Any] | float) -> NDArray[np.float64]:

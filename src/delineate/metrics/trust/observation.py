@@ -30,8 +30,8 @@ class Behaviour:
 
     agreement: Agreement
     uncertainty: Uncertainty
-    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Fold -> (feature,) mean encoder features over the image; empty where the networks do not show them."""
+    features: Mapping[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
+    """Fold -> per stage of the encoder (feature,) means over the image; empty where the networks do not show them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

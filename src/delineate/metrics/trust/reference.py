@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from delineate.errors import InputError
 from delineate.metrics.trust.image_statistics import ImageStatistics
-from delineate.metrics.trust.normal_reference import LEAST_POINTS, NormalReference, fit_normal, left_out_distances
+from delineate.metrics.trust.normal_reference import LEAST_POINTS, NormalReference, fit_normal
 from delineate.metrics.trust.observation import Behaviour, Observation, mean_known
 from delineate.metrics.trust.quality_model import QualityModel, fit_quality
 from delineate.metrics.trust.structure_norms import (
@@ -39,8 +39,8 @@ IMAGE_FLOOR = 0.01
 """Least standard deviation of an image statistic; most are logarithms or shares, so 1 %."""
 FEATURE_FLOOR = 1e-4
 """Least standard deviation of a feature."""
-QUALITY_SCORES = ("flip_disagreement", "expected_error", "boundary_entropy", "doubt", "shape", "features", "image")
-"""What the expected Dice is made of."""
+QUALITY_SCORES = ("flip_disagreement", "expected_error", "boundary_entropy", "doubt", "features")
+"""What the expected Dice is made of; the other scores made it worse when they were tried (docs/trust.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,8 +76,8 @@ class TrustReference:
     image: NormalReference | None
     orientations: tuple[str, ...]
     """World directions of the array axes that occurred."""
-    features: Mapping[str, NormalReference]
-    """By fold."""
+    features: Mapping[str, tuple[NormalReference, ...]]
+    """By fold, per stage of the encoder."""
     quality: QualityModel | None
     temperature: tuple[float, ...]
     """One for softmax, one per head for regions; empty: not fitted."""
@@ -133,13 +133,13 @@ def _image_reference(population: Sequence[Population], names: Sequence[str]) -> 
     return fit_normal(np.array([[p.image.values[name] for name in names] for p in population]), floor=IMAGE_FLOOR)
 
 
-def _feature_references(behaviours: Sequence[Behaviour]) -> dict[str, NormalReference]:
-    by_fold: dict[str, list[NDArray[np.float32]]] = {}
+def _feature_references(behaviours: Sequence[Behaviour]) -> dict[str, tuple[NormalReference, ...]]:
+    by_fold: dict[str, list[tuple[NDArray[np.float32], ...]]] = {}
     for behaviour in behaviours:
         for fold, values in behaviour.features.items():
             by_fold.setdefault(fold, []).append(values)
     return {
-        fold: fit_normal(np.stack(rows), floor=FEATURE_FLOOR)
+        fold: tuple(fit_normal(np.stack(stage), floor=FEATURE_FLOOR) for stage in zip(*rows, strict=True))
         for fold, rows in by_fold.items()
         if len(rows) >= LEAST_POINTS
     }
@@ -167,30 +167,23 @@ def _with_quality(reference: TrustReference, cases: Sequence[HonestCase]) -> Tru
         name: np.sort([s[name] for s in scores if not math.isnan(s[name])]) for name in scores[0] if name != "image"
     }
     if reference.image is not None:
-        ordinary["image"] = reference.image.distances / typical(reference.image.distances)
+        ordinary["image"] = np.sort(reference.image.distances / typical(reference.image.distances))
     return replace(reference, quality=quality, ordinary={k: v for k, v in ordinary.items() if len(v)})
 
 
 def _left_out_features(cases: Sequence[HonestCase], reference: TrustReference) -> list[float]:
     """Return per case the distance of its features from those of the other cases."""
-    places: dict[str, int] = {}
-    found = []
-    by_fold = {
-        fold: np.stack(
-            [c.observation.behaviour.features[fold] for c in cases if fold in c.observation.behaviour.features]
-        )
-        for fold in reference.features
-    }
-    distances = {fold: left_out_distances(rows, FEATURE_FLOOR) for fold, rows in by_fold.items()}
-    for case in cases:
-        values = []
-        for fold in case.observation.behaviour.features:
-            if fold in distances:
-                place = places.get(fold, 0)
-                places[fold] = place + 1
-                values.append(float(distances[fold][place]) / typical(reference.features[fold].distances))
-        found.append(mean_known(values))
-    return found
+    coming = {fold: iter(_stage_means(stages)) for fold, stages in reference.features.items()}
+    edges = {fold: typical(_stage_means(stages)) for fold, stages in reference.features.items()}
+    return [
+        mean_known([float(next(coming[f])) / edges[f] for f in case.observation.behaviour.features if f in coming])
+        for case in cases
+    ]
+
+
+def _stage_means(stages: Sequence[NormalReference]) -> NDArray[np.float64]:
+    """Return per ordinary case the mean over the stages of its left-out distances, each by its typical one."""
+    return np.asarray(np.mean([cloud.distances / typical(cloud.distances) for cloud in stages], axis=0))
 
 
 def typical(distances: NDArray[np.float64]) -> float:
@@ -220,13 +213,15 @@ def _largest(observation: Observation, reference: TrustReference, kinds: Sequenc
     return max(found, default=math.nan)
 
 
-def feature_distance(features: Mapping[str, NDArray[np.float32]], reference: TrustReference) -> float:
-    """Return how far the encoder's features are from ordinary ones, 1 at the edge; the mean over folds."""
-    found = [
-        cloud.distance(features[fold]) / typical(cloud.distances)
-        for fold, cloud in reference.features.items()
-        if fold in features and len(features[fold]) == len(cloud.mean)
-    ]
+def feature_distance(features: Mapping[str, tuple[NDArray[np.float32], ...]], reference: TrustReference) -> float:
+    """Return how far the encoder's features are from ordinary ones, 1 at the edge; the mean over stages and folds."""
+    found = []
+    for fold, stages in reference.features.items():
+        own = features.get(fold, ())
+        if [len(values) for values in own] == [len(cloud.mean) for cloud in stages]:
+            pairs = zip(stages, own, strict=True)
+            mean = np.mean([cloud.distance(values) / typical(cloud.distances) for cloud, values in pairs])
+            found.append(float(mean) / typical(_stage_means(stages)))
     return mean_known(found)
 
 
