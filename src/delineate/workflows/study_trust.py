@@ -12,7 +12,7 @@ import math
 import platform
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,8 @@ class _Task:
     files: CaseFiles
     load: Callable[[], Case]
     model: Model
+    truth: bool = True
+    """Whether there is a reference; without one the Dice of the case is not known."""
 
 
 def study_model(
@@ -253,7 +255,8 @@ def _foreign(name: str, folder: Path, models: Sequence[Model]) -> Iterator[_Task
     cases = dataset.training if dataset is not None else find_images(folder, len(models[0].package.channel_names))
     for i, files in enumerate(cases):
         load = _loader(dataset, files, None) if dataset is not None else _image_loader(files)
-        yield _Task(shift=name, files=files, load=load, model=models[i % len(models)])
+        model = models[i % len(models)]
+        yield _Task(shift=name, files=files, load=load, model=model, truth=dataset is not None)
 
 
 def _image_loader(files: CaseFiles) -> Callable[[], Case]:
@@ -282,7 +285,7 @@ def _examined(
                 write_examined(folder, found)
                 # as it is stored, so that a study that goes on later says the same
                 found = read_examined(folder, task.files.case_id) or found
-            done.append((task.shift, found))
+            done.append((task.shift, found if task.truth else _without_truth(found)))
         except Interrupted:
             raise
         except DelineateError as error:
@@ -290,6 +293,10 @@ def _examined(
         progress.advance(note=f"{task.shift or ORDINARY} {task.files.case_id}")
     progress.finish()
     return done, tuple(failed)
+
+
+def _without_truth(examined: Examined) -> Examined:
+    return replace(examined, honest=replace(examined.honest, dice=math.nan), dice=dict.fromkeys(examined.dice))
 
 
 def _groups(patients: Sequence[str]) -> dict[str, int]:

@@ -70,7 +70,9 @@ def test_swapped_sides_are_told_in_words(norms):
     found = [d for d in deviations(shapes(body(1, swap=True)), norms) if d.kind == "side"]
     assert {d.structure for d in found} == {"left kidney", "right kidney"}
     text = next(d.text for d in found if d.structure == "left kidney")
-    assert text == ("left kidney lies on the wrong side: to the right of the other structures, in training to the left")
+    assert text == (
+        "left kidney lies on the wrong side: to the right of the other structures, in training to the left of them"
+    )
 
 
 def test_volumes_in_words(norms):

@@ -32,7 +32,7 @@ LEAST_CASES = 5
 """Of fewer cases nothing is said."""
 MISSING_Z = 10.0
 """What the absence of a structure that every training case has counts as, in standard deviations."""
-SIDES = (("right", "left"), ("front", "back"), ("below", "above"))
+SIDES = (("to the right of", "to the left of"), ("in front of", "behind"), ("below", "above"))
 """World axes x, y, z (LPS): where negative and where positive coordinates lie."""
 
 
@@ -248,7 +248,7 @@ def _place_deviations(
         zs = [spread.z(v) for spread, v in zip(norm.place_mm, shape.from_centre_mm, strict=True)]
         axis = int(np.argmax(np.abs(zs)))
         text = (
-            f"{norm.name} lies {abs(zs[axis]):.1f} standard deviations {_where(axis, zs[axis])} of its usual place in "
+            f"{norm.name} lies {abs(zs[axis]):.1f} standard deviations {_where(axis, zs[axis])} its usual place in "
             "the image"
         )
         yield Deviation(kind="place", structure=norm.name, z=abs(zs[axis]), text=text)
@@ -259,14 +259,13 @@ def _offset_deviation(name: str, axis: int, spread: Spread, value: float) -> Dev
     reversed_side = abs(spread.mean) > CERTAIN_SIDE * spread.std and spread.mean * value < 0
     if reversed_side:
         text = (
-            f"{name} lies on the wrong side: {_where(axis, value)} of the other structures, in training "
-            f"{_where(axis, spread.mean)}"
+            f"{name} lies on the wrong side: {_where(axis, value)} the other structures, in training "
+            f"{_where(axis, spread.mean)} them"
         )
         return Deviation(kind="side", structure=name, z=abs(z), text=text)
-    text = f"{name} lies {abs(z):.1f} standard deviations {_where(axis, z)} of its usual place among the others"
+    text = f"{name} lies {abs(z):.1f} standard deviations {_where(axis, z)} its usual place among the others"
     return Deviation(kind="place", structure=name, z=abs(z), text=text)
 
 
 def _where(axis: int, value: float) -> str:
-    word = SIDES[axis][value > 0]
-    return {"right": "to the right", "left": "to the left", "front": "in front", "back": "at the back"}.get(word, word)
+    return SIDES[axis][value > 0]
