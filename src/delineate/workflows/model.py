@@ -125,11 +125,7 @@ class Model:
 
     def without_mirroring(self) -> Model:
         """Return the same model without test-time mirroring: 2^axes times faster, usually a little less exact."""
-        return replace(
-            self,
-            tiling=replace(self.tiling, mirror_axes=()),
-            previous=self._stage_changed(Model.without_mirroring),
-        )
+        return self._changed(lambda model: replace(model, tiling=replace(model.tiling, mirror_axes=())))
 
     def without_postprocessing(self) -> Model:
         """Return the same model whose label maps are left as the network made them."""
@@ -154,7 +150,7 @@ class Model:
 
         Meant for float32 precision; see :mod:`delineate.inference.half_sums`.
         """
-        return replace(self, rounding="nnunet", previous=self._stage_changed(Model.rounded_as_nnunet))
+        return self._changed(lambda model: replace(model, rounding="nnunet"))
 
     def with_step(self, step: float) -> Model:
         """Return the same model with tiles at most this share of the patch apart; nnU-Net's step is 0.5.
@@ -164,12 +160,11 @@ class Model:
         UsageError
             If the step does not lie in (0, 1].
         """
-        stage = self._stage_changed(lambda model: model.with_step(step))
-        return replace(self, tiling=replace(self.tiling, step=step), previous=stage)
+        return self._changed(lambda model: replace(model, tiling=replace(model.tiling, step=step)))
 
     def without_air(self, below_hu: float = AIR_HU) -> Model:
         """Return the same model (for CT) that leaves out tiles of nothing but air, see ``preprocessing.air``."""
-        return replace(self, air_below_hu=below_hu)
+        return self._changed(lambda model: replace(model, air_below_hu=below_hu))
 
     def on_openvino(self) -> Model:
         """Return the same model run by OpenVINO on the CPU, in bfloat16 where this model would be.
@@ -184,16 +179,18 @@ class Model:
         if self.machine.is_gpu:
             raise ResourceError(f"OpenVINO runs on the CPU here; the model was loaded for {self.machine.device}.")
         backend = OpenVinoBackend(bfloat16=self.tiling.precision == "bfloat16")
-        networks = networks_of(self.package)
-        return replace(
-            self,
-            ensemble=make_ensemble(networks, channels_last=False, backend=backend),
-            tiling=replace(self.tiling, precision="float32"),
+        return self._changed(
+            lambda model: replace(
+                model,
+                ensemble=make_ensemble(networks_of(model.package), channels_last=False, backend=backend),
+                tiling=replace(model.tiling, precision="float32"),
+            )
         )
 
-    def _stage_changed(self, change: Callable[[Model], Model]) -> Model | StoredStage | None:
-        """Return the stage before, changed if it is a model."""
-        return change(self.previous) if isinstance(self.previous, Model) else self.previous
+    def _changed(self, change: Callable[[Model], Model]) -> Model:
+        """Return this model changed, and in a cascade its first stage too if that is a model."""
+        stage = self.previous
+        return replace(change(self), previous=stage._changed(change) if isinstance(stage, Model) else stage)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
