@@ -74,9 +74,9 @@ def test_what_cannot_be_checked_is_told(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "model", tmp_path / "model", ignore=shutil.ignore_patterns("quantisation.json"))
     with pytest.raises(UsageError, match="--check DATASET"):
         quantise_model(tmp_path / "model", **QUIET)
-    with pytest.raises(UsageError, match="neither a trained run"):
-        quantise_model(tmp_path, **QUIET)
     (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="neither a trained run"):
+        quantise_model(tmp_path / "empty", **QUIET)
     with pytest.raises(DatasetError):
         quantise_model(tmp_path / "model", tmp_path / "empty", **QUIET)
 

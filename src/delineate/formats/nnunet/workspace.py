@@ -133,6 +133,20 @@ def find_dataset(folders: NnunetFolders, word: str) -> NnunetDataset:
     return NnunetDataset(name=names[0], folders=folders)
 
 
+def number_of(name: str) -> int:
+    """Return the number in a dataset's name.
+
+    Raises
+    ------
+    UsageError
+        If the name is not of the form ``DatasetXXX_Name``.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or "/" in name:
+        raise UsageError(f"A dataset is called DatasetXXX_Name, with three digits; got '{name}'.")
+    return int(match[1])
+
+
 def dataset_names(folders: NnunetFolders, number: int) -> tuple[str, ...]:
     """Return the names of all datasets with that number in any of the folders, sorted."""
     found = {
