@@ -1,6 +1,6 @@
 """Seconds of one tile in torch and on OpenVINO, in float32, bfloat16 and int8; networks with random weights.
 
-    python benchmarks/bench_int8.py
+python benchmarks/bench_int8.py
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from delineate.cli import nnunet_options as declare
 from delineate.cli.commands import Command, Session
 from delineate.cli.scale_options import place_of_this_process
-from delineate.errors import Interrupted, UsageError
+from delineate.errors import DelineateError, Interrupted, UsageError
 from delineate.execution import Silent, Watched
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from delineate.workflows.nnunet_training import TrainingOrder
     from delineate.workflows.nnunet_workspace import NnunetFolders, PlanSettings
 
+NO_REPAIRS = "notice: repairs are options of `delineate run`, `plan` and `verify`; nnU-Net's commands have none."
 DEFAULT_WORKERS = {"2d": 8, "3d_fullres": 4, "3d_lowres": 8}
 """nnU-Net's ``-np`` by configuration; 4 for others."""
 
@@ -479,7 +480,12 @@ def _run(session: Session) -> int:
     for notice in getattr(session.options, "notices", ()):
         print(f"notice: {notice}", file=sys.stderr)
     done: Callable[[Session], int] = session.options.run_nnunet
-    return done(session)
+    try:
+        return done(session)
+    except DelineateError as error:
+        if "--repair" in error.diagnostics():
+            print(NO_REPAIRS, file=sys.stderr)
+        raise
 
 
 COMMANDS = (Command(name="nnunet", help="nnU-Net's commands on nnU-Net's folders", declare=_declare, run=_run),)

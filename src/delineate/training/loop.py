@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from delineate.errors import DatasetError, Interrupted, PlanError, TrainingError, UsageError
-from delineate.execution.atomic import remove_leftovers
+from delineate.execution.atomic import remove_leftovers, require_writable
 from delineate.execution.progress import Cancellation, Progress
 from delineate.training.allocator import keep_memory, shortage_explained
 from delineate.training.batches import Batch, in_order
@@ -133,6 +133,8 @@ def fit(
     began, device = runtime.clock(), resolve_device(runtime.device)
     _check_cases(cases, assignment)
     keep_memory()
+    if ranks.writes:
+        require_writable(folder)
     with (
         ranks.losses_explained(f"The last checkpoint is kept in {folder}; run the same command again to go on."),
         shortage_explained(_memory_advice(assignment, folder)),

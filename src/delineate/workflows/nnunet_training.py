@@ -28,7 +28,7 @@ from delineate.formats.nnunet.trainer_names import STANDARD_TRAINER, recipe_of_t
 from delineate.formats.nnunet.workspace import NnunetDataset
 from delineate.formats.prepared_store import PreparedStore
 from delineate.metrics.summary import Summary
-from delineate.networks import build_network, load_weights
+from delineate.networks import build_network, check_patch, load_weights
 from delineate.planning.machine import Machine
 from delineate.planning.plan import Configuration, Plan
 from delineate.planning.recipe import Recipe
@@ -209,6 +209,7 @@ def open_bench(order: TrainingOrder) -> Bench:
             f"{configuration.name}, the second stage of a cascade, cannot start from another model, because its input "
             "channels are its own. Train it without -pretrained_weights."
         )
+    check_patch(configuration.architecture, configuration.patch_size)
     machine = find_machine(order.device)
     recipe = recipe_of_trainer(order.trainer, standard_recipe(configuration, machine))
     dataset, store = open_prepared(order.place, plan, configuration)

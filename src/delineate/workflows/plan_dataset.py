@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from delineate.errors import DatasetError, UsageError
+from delineate.errors import DatasetError, InputError, UsageError
 from delineate.execution import Cancellation, Progress, map_items
 from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.nnunet.fingerprint_json import read_fingerprint, write_fingerprint
@@ -136,6 +136,11 @@ def splits_of(dataset: Dataset, folds: int = FOLDS) -> tuple[Split, ...]:
 
 def _measured(dataset: Dataset, samples: int, files: CaseFiles) -> CaseMeasurement:
     case = dataset.load(files)
+    if len(case.image.array) != len(dataset.channel_names):
+        raise InputError(
+            f"expected the channels {', '.join(dataset.channel_names)}; found {len(case.image.array)} channel(s) in "
+            f"{', '.join(path.name for path in files.images)}. Add the missing files or correct the declaration."
+        )
     labels = case.labels.array if case.labels is not None else None
     return measure_case(case.image.array, labels, case.image.grid.spacing_mm, samples=samples, case_id=case.case_id)
 
