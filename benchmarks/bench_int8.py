@@ -9,6 +9,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -62,12 +63,12 @@ def main():
         for precision in ("float32", "bfloat16"):
             ensemble = make_ensemble([net], precision=precision)
             with torch.inference_mode():
-                print(f"  torch {precision:<20} {seconds(lambda e=ensemble: e(tile)):.4f}")
+                print(f"  torch {precision:<20} {seconds(partial(ensemble, tile)):.4f}")
         for bfloat16 in (False, True):
             rest = "bfloat16" if bfloat16 else "float32"
             for what, one in ((rest, net), (f"int8, rest {rest}", integer)):
                 backend = OpenVinoBackend(bfloat16=bfloat16)
-                print(f"  openvino {what:<20} {seconds(lambda b=backend, n=one: b(n, tile)):.4f}", flush=True)
+                print(f"  openvino {what:<20} {seconds(partial(backend, one, tile)):.4f}", flush=True)
 
 
 if __name__ == "__main__":
