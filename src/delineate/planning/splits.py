@@ -177,3 +177,33 @@ def _balanced_folds(patients: Mapping[str, Sequence[str]], folds: int) -> list[s
 
 def _split(ids: Sequence[str], held_out: set[str]) -> Split:
     return Split(train=tuple(i for i in ids if i not in held_out), validation=tuple(i for i in ids if i in held_out))
+
+
+def hold_out_groups(group_of: Mapping[str, str], *, share: float, seed: int) -> tuple[str, ...]:
+    """Choose whole groups of cases to hold out, about a share of all cases.
+
+    Groups come in a shuffled order; one that would make the held-out part larger than the share by more than a fifth
+    of it is passed over.
+
+    Parameters
+    ----------
+    group_of
+        Group per case id.
+    share
+        Of the cases, above 0 and below 1.
+    seed
+        Of the order.
+
+    Returns
+    -------
+    tuple of str
+        Case ids, sorted; empty if every group is too large.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for case_id in sorted(group_of):
+        members[group_of[case_id]].append(case_id)
+    wanted, held_out = share * len(group_of), list[str]()
+    for name in np.random.default_rng(seed).permutation(sorted(members)):
+        if len(held_out) < wanted and len(held_out) + len(members[name]) <= 1.2 * wanted:
+            held_out += members[name]
+    return tuple(sorted(held_out))

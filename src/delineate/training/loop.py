@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from delineate.errors import DatasetError, Interrupted, PlanError, TrainingError, UsageError
 from delineate.execution.atomic import remove_leftovers, require_writable
 from delineate.execution.progress import Cancellation, Progress
+from delineate.planning.recipe import Recipe
 from delineate.training.allocator import keep_memory, shortage_explained
 from delineate.training.batches import Batch, in_order
 from delineate.training.checkpoint import (
@@ -37,9 +38,11 @@ from delineate.training.precision import resolve_device
 from delineate.training.ranks import Ranks
 from delineate.training.sampler import TrainingCases
 from delineate.training.schedule import Extension, extension_leg, learning_rate
+from delineate.training.segmentation_task import segmentation_task
 from delineate.training.session import Runtime, Session, open_session
 from delineate.training.state import Assignment, State, new_state, seed_random_states
 from delineate.training.step import StepOutcome, train_step
+from delineate.training.task import Task
 from delineate.training.validation import mean_dice, set_deep_supervision, smoothed
 
 VALIDATION_SHARE = 0.05
@@ -127,22 +130,59 @@ def fit(
     Interrupted
         If a stop was requested; the state is saved.
     """
+    _check_cases(cases, assignment)
+    return fit_task(
+        network,
+        assignment.recipe,
+        lambda agreed: segmentation_task(cases, assignment, agreed),
+        folder,
+        runtime=runtime,
+        extension=extension,
+        progress=progress,
+        cancellation=cancellation,
+    )
+
+
+def fit_task(
+    network: nn.Module,
+    recipe: Recipe,
+    open_task: Callable[[Runtime], Task],
+    folder: Path,
+    *,
+    runtime: Runtime | None = None,
+    extension: Extension | None = None,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> TrainedFold:
+    """Train a network on any task; :func:`fit` does so for semantic segmentation and says what is promised and raised.
+
+    Parameters
+    ----------
+    network
+        Freshly built; changed in place.
+    recipe
+        How to train; the task's own.
+    open_task
+        Makes the task for a runtime that all processes agree on.
+    folder, runtime, extension, progress, cancellation
+        As in :func:`fit`.
+    """
     runtime = (runtime or Runtime()).agreed()
-    ranks, recipe = runtime.ranks, assignment.recipe
+    ranks = runtime.ranks
     ranks.share(recipe.batch_size)
     began, device = runtime.clock(), resolve_device(runtime.device)
-    _check_cases(cases, assignment)
     keep_memory()
     if ranks.writes:
         require_writable(folder)
     with (
         ranks.losses_explained(f"The last checkpoint is kept in {folder}; run the same command again to go on."),
-        shortage_explained(_memory_advice(assignment, folder)),
+        shortage_explained(_memory_advice(recipe, folder)),
         _own_randomness(recipe.seed + ranks.index, device),
     ):
         state = new_state(network, recipe, device)
-        _start_or_resume(state, assignment.identity(cases), folder, extension, ranks)
-        session = open_session(state, cases, assignment, folder, runtime, began)
+        task = open_task(runtime)
+        _start_or_resume(state, task.identity, folder, extension, ranks)
+        session = open_session(state, task, folder, runtime, began)
         session.progress = progress or session.progress
         session.cancellation = ranks.agreed(cancellation or session.cancellation)
         with closing(session.history):
@@ -153,7 +193,7 @@ def fit(
 
 def _train(state: State, session: Session) -> None:
     state.network.train()
-    set_deep_supervision(state.network, enabled=session.assignment.recipe.deep_supervision)
+    set_deep_supervision(state.network, enabled=session.recipe.deep_supervision)
     _announce(state, session)
     with closing(_batches(state, session)) as batches:
         while not _is_over(state, session):
@@ -227,7 +267,7 @@ def _extend(state: State, extension: Extension, folder: Path) -> None:
 
 
 def _batches(state: State, session: Session) -> Generator[Batch, None, None]:
-    return in_order(session.batch, state.counters.step, ahead=session.runtime.prefetch)
+    return in_order(session.task.batch, state.counters.step, ahead=session.runtime.prefetch)
 
 
 def _progress(state: State, session: Session) -> float:
@@ -248,9 +288,9 @@ def _stop_if_asked(state: State, session: Session) -> None:
 
 
 def _learn(state: State, session: Session, batch: Batch) -> None:
-    recipe, counters = session.assignment.recipe, state.counters
+    recipe, counters = session.recipe, state.counters
     set_learning_rate(state.optimizer, _rate(state, session))
-    outcome = train_step(session.learner, state.optimizer, session.criterion, batch.images, batch.labels, recipe)
+    outcome = train_step(session.learner, state.optimizer, session.task.criterion, batch.images, batch.labels, recipe)
     _count(state, session, outcome, batch)
     counters.step += 1
     if state.average is not None and outcome.applied:
@@ -258,7 +298,7 @@ def _learn(state: State, session: Session, batch: Batch) -> None:
 
 
 def _rate(state: State, session: Session) -> float:
-    return learning_rate(session.assignment.recipe, state.leg, _progress(state, session), state.counters.step)
+    return learning_rate(session.recipe, state.leg, _progress(state, session), state.counters.step)
 
 
 def _count(state: State, session: Session, outcome: StepOutcome, batch: Batch) -> None:
@@ -295,14 +335,14 @@ def _divergence(state: State, session: Session, outcome: StepOutcome, batch: Bat
 
 def _validation_is_due(state: State, session: Session) -> bool:
     if state.leg.budget_seconds is None:
-        return state.counters.step % session.assignment.recipe.iterations_per_epoch == 0
+        return state.counters.step % session.recipe.iterations_per_epoch == 0
     return _progress(state, session) - state.counters.validated_progress >= VALIDATION_SHARE
 
 
 def _validate(state: State, session: Session) -> None:
     counters, clock = state.counters, session.runtime.clock
     began = clock()
-    session.dice = session.validation.dice(state.best_network) if session.validation else {}
+    session.dice = session.task.score(state.best_network) if session.task.score else {}
     mean = mean_dice(session.dice)
     counters.smoothed_dice = smoothed(counters.smoothed_dice, mean)
     session.history.append(_record(state, session, mean))
@@ -353,7 +393,7 @@ def _save(state: State, session: Session) -> None:
     began = session.runtime.clock()
     state.counters.seconds = session.seconds
     if session.runtime.ranks.writes:
-        save_checkpoint(session.folder, state.payload(session.identity))
+        save_checkpoint(session.folder, state.payload(session.task.identity))
     session.saved_at = session.runtime.clock()
     session.save_seconds = session.saved_at - began
 
@@ -390,7 +430,7 @@ def _seconds_left(state: State, session: Session, done: float) -> float | None:
 
 
 def _trained_fold(state: State, session: Session) -> TrainedFold:
-    counters, notices = state.counters, list(session.notices)
+    counters, notices = state.counters, list(session.task.notices)
     if counters.skipped:
         notices.append(f"{counters.skipped} of {counters.step} steps were left out: their gradients were not finite.")
     return TrainedFold(
@@ -411,8 +451,7 @@ def _weights(state: State) -> dict[str, Tensor]:
     }
 
 
-def _memory_advice(assignment: Assignment, folder: Path) -> str:
-    recipe = assignment.recipe
+def _memory_advice(recipe: Recipe, folder: Path) -> str:
     return (
         f"Training uses patches of {'x'.join(map(str, recipe.patch_size))} in batches of {recipe.batch_size}: "
         "plan again with less memory, close other programs, or use another device. "

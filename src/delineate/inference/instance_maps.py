@@ -1,0 +1,181 @@
+"""Maps of instances of a picture of any size, tile by tile, and the instances that are decoded from them.
+
+The network's tiles stand on a grid of their own, anchored at the corner, and overlap by as much as the network
+sees; so the maps are those of one pass over the whole picture. They are kept as bytes, in a band as high as a decoding
+tile with its surroundings, so memory grows with the width of the picture and not with its area.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from delineate.execution import Cancellation, Progress, Silent
+from delineate.inference.precision import as_input
+from delineate.masks.instance_decoding import Decoding, decode_instances
+from delineate.networks.instance_unet import MAPS, InstanceUNet
+from delineate.planning.recipe import Precision
+
+TILE = 1024
+"""Pixels per side of what one pass of the network answers for; with its surroundings it sees more."""
+
+ReadWindow = Callable[[slice, slice], NDArray[np.float32]]
+"""Rows and columns to a normalised picture (y, x, 3)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InstancePredictor:
+    """A network that is ready to predict, and how its maps are decoded."""
+
+    network: InstanceUNet
+    decoding: Decoding
+    device: torch.device
+    precision: Precision
+    channels_last: bool
+
+    @torch.inference_mode()
+    def maps(self, picture: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the maps (map, y, x) of a window (y, x, 3) as bytes: 255 is 1.
+
+        Foreground, interior and distance, then one probability per type, background first.
+        """
+        height, width = picture.shape[:2]
+        stride = self.network.stride
+        padding = ((0, -height % stride), (0, -width % stride), (0, 0))
+        image = torch.from_numpy(np.pad(picture, padding, mode="symmetric").transpose(2, 0, 1)[None])
+        batch = as_input(image, device=self.device, precision=self.precision, channels_last=self.channels_last)
+        logits = self.network(batch)[0].float()[:, :height, :width]
+        values = torch.sigmoid(logits[:MAPS])
+        if len(logits) > MAPS:
+            values = torch.cat([values, torch.softmax(logits[MAPS:], 0)])
+        answer: NDArray[np.uint8] = (values * 255 + 0.5).to(torch.uint8).cpu().numpy()
+        return answer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TileInstances:
+    """The instances whose first pixel lies in a tile."""
+
+    origin: tuple[int, int]
+    """(y, x) of the window in the picture."""
+    labels: NDArray[np.int32]
+    """(y, x) of the window: 0, or the tile's instances 1, 2, ...; others are left out."""
+    maps: NDArray[np.uint8]
+    """(map, y, x) of the window."""
+    count: int
+
+
+def stream_instances(
+    read: ReadWindow,
+    shape: tuple[int, int],
+    predictor: InstancePredictor,
+    *,
+    tile: int = 2048,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> Iterator[TileInstances]:
+    """Yield the instances of a picture, each exactly once, whatever the size of the tiles.
+
+    Parameters
+    ----------
+    read
+        Gives windows of the normalised picture.
+    shape
+        Rows and columns of the picture.
+    predictor
+        Network and decoding.
+    tile
+        Pixels per side of a decoding tile.
+    progress, cancellation
+        Where to tell how far it is, and who may stop it.
+
+    Raises
+    ------
+    Interrupted
+        If a stop was requested.
+    """
+    progress, cancellation = progress or Silent(), cancellation or Cancellation()
+    band = _Band(read, shape, predictor, cancellation)
+    halo = predictor.decoding.halo
+    progress.start("instances", -(-shape[0] // tile) * -(-shape[1] // tile))
+    for top in range(0, shape[0], tile):
+        rows = slice(max(0, top - halo), min(shape[0], top + tile + halo))
+        for left in range(0, shape[1], tile):
+            cancellation.check()
+            columns = slice(max(0, left - halo), min(shape[1], left + tile + halo))
+            maps = band.window(rows, columns)
+            core = (
+                slice(top - rows.start, top + tile - rows.start),
+                slice(left - columns.start, left + tile - columns.start),
+            )
+            labels = owned_instances(maps[:MAPS], predictor.decoding, core)
+            yield TileInstances(
+                origin=(rows.start, columns.start), labels=labels, maps=maps, count=int(labels.max(initial=0))
+            )
+            progress.advance()
+    progress.finish()
+
+
+def owned_instances(maps: NDArray[Any], decoding: Decoding, core: tuple[slice, slice]) -> NDArray[np.int32]:
+    """Decode a window and keep the instances whose first pixel lies in its core.
+
+    Parameters
+    ----------
+    maps
+        (3, y, x) of the window, bytes or fractions.
+    decoding
+        Its ``halo`` is how far the window must go beyond the core, but at the picture's border.
+    core
+        Rows and columns that the tile answers for.
+
+    Returns
+    -------
+    (y, x) int32
+        Numbered from 1 in the order of their first pixel.
+    """
+    values = maps.astype(np.float32) / 255 if maps.dtype == np.uint8 else maps
+    found = decode_instances(values, decoding)
+    numbers, first = np.unique(found, return_index=True)
+    y, x = np.unravel_index(first, found.shape)
+    inside = (y >= core[0].start) & (y < core[0].stop) & (x >= core[1].start) & (x < core[1].stop) & (numbers > 0)
+    table = np.zeros(int(numbers.max(initial=0)) + 1, dtype=np.int32)
+    table[numbers[inside]] = np.arange(1, int(inside.sum()) + 1)
+    return table[found]
+
+
+class _Band:
+    """The maps of the rows that are being decoded."""
+
+    def __init__(
+        self, read: ReadWindow, shape: tuple[int, int], predictor: InstancePredictor, cancellation: Cancellation
+    ) -> None:
+        self._read, self._shape, self._predictor, self._cancellation = read, shape, predictor, cancellation
+        self._rows: dict[int, NDArray[np.uint8]] = {}
+
+    def window(self, rows: slice, columns: slice) -> NDArray[np.uint8]:
+        """Return the maps (map, y, x) of a window; rows above it are forgotten."""
+        for old in [index for index in self._rows if (index + 1) * TILE <= rows.start]:
+            del self._rows[old]
+        parts = [self._row(index) for index in range(rows.start // TILE, -(-rows.stop // TILE))]
+        first = rows.start // TILE * TILE
+        joined = np.concatenate([part[:, :, columns] for part in parts], axis=1)
+        return joined[:, rows.start - first : rows.stop - first]
+
+    def _row(self, index: int) -> NDArray[np.uint8]:
+        if index not in self._rows:
+            tiles = [self._tile(index * TILE, left) for left in range(0, self._shape[1], TILE)]
+            self._rows[index] = np.concatenate(tiles, axis=2)
+        return self._rows[index]
+
+    def _tile(self, top: int, left: int) -> NDArray[np.uint8]:
+        self._cancellation.check()
+        reach = self._predictor.network.reach
+        rows = slice(max(0, top - reach), min(self._shape[0], top + TILE + reach))
+        columns = slice(max(0, left - reach), min(self._shape[1], left + TILE + reach))
+        maps = self._predictor.maps(self._read(rows, columns))
+        return maps[:, top - rows.start : top + TILE - rows.start, left - columns.start : left + TILE - columns.start]

@@ -1,0 +1,177 @@
+"""From three maps to instances, by a rule that looks no farther than it says: the same instances in every tiling.
+
+A watershed floods whole connected areas, so what one nucleus becomes can depend on where a tile ends. Here every
+foreground pixel climbs to the highest of its neighbours, at most ``reach`` steps, and belongs to the marker it meets:
+what a pixel becomes depends on the pixels around it alone. Markers are connected parts of the interior. Pixels that end
+on a summit without a marker join an instance beside them, if there is one at most ``grow`` pixels away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from delineate.errors import GeometryError, UsageError
+
+_NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoding:
+    """How maps become instances; chosen on validation images.
+
+    Raises
+    ------
+    UsageError
+        If a threshold does not lie in [0, 1], or a length is below 1.
+    """
+
+    foreground: float = 0.5
+    interior: float = 0.5
+    distance: float = 0.3
+    """Markers need this much of all three maps."""
+    smooth: float = 1.0
+    """Standard deviation, in pixels, of the Gaussian on the distance before pixels climb."""
+    reach: int = 48
+    """Most steps of a pixel to its marker; pixels that need more belong to nothing."""
+    grow: int = 8
+    largest: int = 160
+    """Instances whose height or width is larger, in pixels, are left out."""
+    least_pixels: int = 8
+
+    def __post_init__(self) -> None:
+        thresholds = (self.foreground, self.interior, self.distance)
+        if any(not 0 <= value <= 1 for value in thresholds) or min(self.reach, self.largest, self.least_pixels) < 1:
+            raise UsageError(f"Thresholds lie from 0 to 1, lengths begin at 1; got {self}.")
+
+    @property
+    def halo(self) -> int:
+        """Pixels that a tile must see on every side, so that its own instances are whole."""
+        return self.largest + self.reach + self.grow + round(4 * self.smooth) + 2
+
+
+def decode_instances(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.int32]:
+    """Find the instances of a plane.
+
+    Parameters
+    ----------
+    maps
+        (3, y, x) float: foreground, interior, normalised distance, each about 0 to 1.
+    decoding
+        Thresholds and lengths.
+
+    Returns
+    -------
+    (y, x) int32
+        0 background, instances 1, 2, ... in the order of their first pixel.
+
+    Raises
+    ------
+    GeometryError
+        If there are not three maps of a plane.
+    """
+    if maps.ndim != 3 or len(maps) != 3:
+        raise GeometryError(f"Three maps of a plane (3, y, x) are expected; got shape {maps.shape}.")
+    foreground = maps[0] >= decoding.foreground
+    height = _smoothed(maps[2], decoding.smooth)
+    markers, count = ndimage.label(
+        foreground & (maps[1] >= decoding.interior) & (maps[2] >= decoding.distance), np.ones((3, 3))
+    )
+    if not count:
+        return np.zeros(foreground.shape, dtype=np.int32)
+    owner = _grown(_climbed(height, markers, foreground, decoding.reach), height, foreground, decoding.grow)
+    return _cleaned(owner, markers, decoding)
+
+
+def _smoothed(distance: NDArray[Any], sigma: float) -> NDArray[np.float32]:
+    values = distance.astype(np.float32)
+    if sigma <= 0:
+        return values
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=4.0)
+    return smooth
+
+
+def _climbed(
+    height: NDArray[np.float32], markers: NDArray[Any], foreground: NDArray[np.bool_], reach: int
+) -> NDArray[np.int32]:
+    """Return the marker that each foreground pixel reaches in at most ``reach`` steps uphill; 0: none."""
+    target = _uphill(height, markers, foreground)
+    owner = np.where(foreground, markers, 0).ravel().astype(np.int32)
+    steps = np.flatnonzero(foreground.ravel() & (owner == 0))
+    place = target[steps]
+    for _ in range(reach):
+        found = _owner_of(markers, place)
+        arrived = found > 0
+        owner[steps[arrived]] = found[arrived]
+        going = ~arrived & (target[place] != place)
+        steps, place = steps[going], target[place[going]]
+        if not len(steps):
+            break
+    return owner.reshape(foreground.shape)
+
+
+def _grown(
+    owner: NDArray[np.int32], height: NDArray[np.float32], foreground: NDArray[np.bool_], rounds: int
+) -> NDArray[np.int32]:
+    """Let foreground pixels without an owner take that of their highest neighbour that has one, round by round."""
+    padded, level = np.pad(owner, 1), np.pad(height, 1)
+    for _ in range(rounds):
+        y, x = np.nonzero(foreground & (padded[1:-1, 1:-1] == 0))
+        best, taken = np.full(len(y), -np.inf, dtype=np.float32), np.zeros(len(y), dtype=np.int32)
+        for dy, dx in _NEIGHBOURS:
+            beside = padded[y + 1 + dy, x + 1 + dx]
+            higher = (beside > 0) & (level[y + 1 + dy, x + 1 + dx] > best)
+            best[higher], taken[higher] = level[y + 1 + dy, x + 1 + dx][higher], beside[higher]
+        if not taken.any():
+            break
+        padded[y + 1, x + 1] = taken
+    return np.ascontiguousarray(padded[1:-1, 1:-1])
+
+
+def _owner_of(markers: NDArray[Any], place: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return the marker at flat positions."""
+    found: NDArray[np.int32] = markers.ravel()[place].astype(np.int32)
+    return found
+
+
+def _uphill(height: NDArray[np.float32], markers: NDArray[Any], foreground: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the flat position of the highest neighbour of each pixel, or its own on a summit.
+
+    Among equal neighbours the one that comes first from the top left wins: the same wherever a tile begins.
+    """
+    rows, columns = height.shape
+    level = np.where(foreground, height, -np.inf)
+    padded = np.pad(level, 1, constant_values=-np.inf)
+    best = level.copy()
+    target = np.arange(height.size).reshape(height.shape)
+    own = target.copy()
+    for dy, dx in _NEIGHBOURS:
+        beside = padded[1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + columns]
+        higher = beside > best
+        best = np.where(higher, beside, best)
+        target = np.where(higher, own + dy * columns + dx, target)
+    return target.ravel()
+
+
+def _cleaned(owner: NDArray[np.int32], markers: NDArray[Any], decoding: Decoding) -> NDArray[np.int32]:
+    """Leave out what is too small or too large, fill holes of one instance, and number in the order of first pixels."""
+    boxes = ndimage.find_objects(owner)
+    sizes = np.bincount(owner.ravel(), minlength=len(boxes) + 1)
+    kept = np.zeros(len(boxes) + 1, dtype=bool)
+    for value, box in enumerate(boxes, start=1):
+        if box is None or sizes[value] < decoding.least_pixels:
+            continue
+        kept[value] = max(part.stop - part.start for part in box) <= decoding.largest
+        if kept[value]:
+            mine = owner[box] == value
+            holes = ndimage.binary_fill_holes(mine) & (owner[box] == 0)
+            owner[box][holes] = value
+    values, first = np.unique(np.where(kept[owner], owner, 0), return_index=True)
+    values, first = values[values > 0], first[values > 0]
+    numbers = np.zeros(len(boxes) + 1, dtype=np.int32)
+    numbers[values[np.argsort(first)]] = np.arange(1, len(values) + 1)
+    return numbers[owner]

@@ -1,0 +1,98 @@
+"""A small U-Net for instances on processors: it works on half the resolution and answers on the whole.
+
+Two by two pixels become channels on the way in and come out of channels again, so the costly layers see a quarter of
+the pixels. Normalisation is by batch statistics, fixed in prediction: what the network says of a pixel depends on the
+pixels around it and not on the rest of the tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from delineate.errors import PlanError
+from delineate.networks.initialization import initialize
+
+MAPS = 3
+"""Foreground, interior, distance: what instances are decoded from."""
+FOLD = 2
+"""Pixels per side that become channels."""
+
+
+class InstanceUNet(nn.Module):
+    """Images in, maps of instances (and of their types) out.
+
+    Parameters
+    ----------
+    in_channels
+        Of the image; 3 for colour.
+    types
+        Kinds of instances, 0 if they have no types; each gets a map, and the background one.
+    widths
+        Channels per stage, full (that is half) resolution first; sizes must be multiples of :attr:`stride`.
+    seed
+        Of the first weights.
+    """
+
+    def __init__(
+        self, *, in_channels: int = 3, types: int = 0, widths: Sequence[int] = (24, 48, 96, 160), seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.types, self.widths = in_channels, types, tuple(widths)
+        self.maps = MAPS + (types + 1 if types else 0)
+        self.encoder = nn.ModuleList()
+        channels = in_channels * FOLD**2
+        for width in widths:
+            self.encoder.append(_stage(channels, width))
+            channels = width
+        self.up = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for width in reversed(widths[:-1]):
+            self.up.append(nn.ConvTranspose2d(channels, width, 2, stride=2))
+            self.decoder.append(_stage(2 * width, width))
+            channels = width
+        self.head = nn.Conv2d(channels, self.maps * FOLD**2, 1)
+        initialize(self, torch.Generator().manual_seed(seed))
+
+    @property
+    def stride(self) -> int:
+        """Height and width of an image must be multiples of this many pixels."""
+        return FOLD << (len(self.widths) - 1)
+
+    @property
+    def reach(self) -> int:
+        """Pixels on every side of a pixel, at most, on which its maps depend; a multiple of the stride.
+
+        Two convolutions of 3 x 3 per stage reach two pixels of the stage's size, on the way down and up again; pooling
+        and unfolding add up to one stride.
+        """
+        sizes = [FOLD << stage for stage in range(len(self.widths))]
+        within = sum(2 * size for size in sizes) + sum(2 * size for size in sizes[:-1])
+        return -(-(within + self.stride) // self.stride) * self.stride
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, maps, y, x) of images (B, C, y, x).
+
+        Raises
+        ------
+        PlanError
+            If height or width is no multiple of the stride.
+        """
+        if image.shape[-2] % self.stride or image.shape[-1] % self.stride:
+            raise PlanError(f"Height and width must be multiples of {self.stride}; got {tuple(image.shape[-2:])}.")
+        x, skips = nn.functional.pixel_unshuffle(image, FOLD), []
+        for index, stage in enumerate(self.encoder):
+            x = stage(x if index == 0 else nn.functional.max_pool2d(x, 2))
+            skips.append(x)
+        for up, stage, skip in zip(self.up, self.decoder, reversed(skips[:-1]), strict=True):
+            x = stage(torch.cat([up(x), skip], 1))
+        return nn.functional.pixel_shuffle(self.head(x), FOLD)
+
+
+def _stage(channels: int, width: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for incoming in (channels, width):
+        layers += [nn.Conv2d(incoming, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,7 @@
+"""Training on instances: crops with new colours and sizes, targets of their instances, loss, and the task of it all."""
+
+from delineate.training.instances.crops import InstanceImage, InstanceSource
+from delineate.training.instances.loss import InstanceLoss
+from delineate.training.instances.task import InstanceAssignment, instance_task
+
+__all__ = ["InstanceAssignment", "InstanceImage", "InstanceLoss", "InstanceSource", "instance_task"]

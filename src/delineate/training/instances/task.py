@@ -1,0 +1,132 @@
+"""The task of instances: batches of crops, their loss, and a quick score on crops of held-out images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from delineate.masks.instance_decoding import Decoding, decode_instances
+from delineate.metrics.contingency import InstanceOverlap, instance_overlap
+from delineate.metrics.panoptic import average_precision, panoptic_quality
+from delineate.planning.recipe import Recipe
+from delineate.training.batches import Batch
+from delineate.training.instances.crops import Crop, CropSettings, InstanceSource, draw_crop
+from delineate.training.instances.loss import InstanceLoss
+from delineate.training.precision import forward, place_images, resolve_device
+from delineate.training.session import Runtime
+from delineate.training.task import Task
+from delineate.training.validation import full_resolution
+
+TRAINING_STREAM, VALIDATION_STREAM = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InstanceAssignment:
+    """What is to be learnt, from which images, and how."""
+
+    recipe: Recipe
+    types: tuple[str, ...]
+    """Names of types 1, 2, ...; empty: instances have none."""
+    widths: tuple[int, ...]
+    training: tuple[InstanceSource, ...]
+    validation: tuple[InstanceSource, ...]
+    decoding: Decoding = field(default_factory=Decoding)
+
+    @property
+    def identity(self) -> str:
+        """All that must be equal for a checkpoint to be continued, as JSON."""
+        recipe = {name: value for name, value in asdict(self.recipe).items() if name != "reasons"}
+        names = {
+            part: [[source.names, source.weight] for source in sources]
+            for part, sources in (("training", self.training), ("validation", self.validation))
+        }
+        return json.dumps({"recipe": recipe, "types": self.types, "widths": self.widths, "images": names})
+
+
+def instance_task(assignment: InstanceAssignment, runtime: Runtime) -> Task:
+    """Return what a network has to learn of instances."""
+    recipe = assignment.recipe
+    device = resolve_device(runtime.device)
+    size = (recipe.patch_size[0], recipe.patch_size[1])
+    settings = CropSettings(size=size)
+
+    def batch(step: int) -> Batch:
+        share = runtime.ranks.share(recipe.batch_size)
+        crops = [
+            draw_crop(assignment.training, settings, _generator(recipe.seed, TRAINING_STREAM, step, sample))
+            for sample in range(share.start, share.stop)
+        ]
+        return _together(crops, recipe, device)
+
+    score = None
+    if any(source.names for source in assignment.validation) and recipe.validation_batches:
+        plain = replace(settings, augment=False)
+        score = _Score(assignment=assignment, settings=plain, device=device).of
+    return Task(
+        recipe=recipe,
+        identity=assignment.identity,
+        batch=batch,
+        criterion=InstanceLoss(types=len(assignment.types)),
+        score=score,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Score:
+    """Panoptic quality and AP at an IoU of 0.5 over crops of the validation images, always the same ones."""
+
+    assignment: InstanceAssignment
+    settings: CropSettings
+    device: torch.device
+
+    @torch.no_grad()
+    def of(self, network: nn.Module) -> dict[str, float]:
+        recipe = self.assignment.recipe
+        pairs: list[InstanceOverlap] = []
+        with full_resolution(network):
+            for index in range(recipe.validation_batches):
+                crops = [
+                    draw_crop(
+                        self.assignment.validation,
+                        self.settings,
+                        _generator(recipe.seed, VALIDATION_STREAM, index, sample),
+                    )
+                    for sample in range(recipe.batch_size)
+                ]
+                answer = _maps(network, _together(crops, recipe, self.device).images, recipe)
+                pairs += [self._compared(maps, crop) for maps, crop in zip(answer, crops, strict=True)]
+        total = panoptic_quality(pairs[0])
+        for pair in pairs[1:]:
+            total = total + panoptic_quality(pair)
+        precision = average_precision(pairs, thresholds=(0.5,), pooled=True)
+        return {"PQ": float(total.quality), "AP50": float(precision[0])}
+
+    def _compared(self, maps: NDArray[np.float32], crop: Crop) -> InstanceOverlap:
+        # what lies in the crop is decoded from its own perfect maps, so both sides see the same cut instances
+        found = decode_instances(maps[:3], self.assignment.decoding)
+        return instance_overlap(found, decode_instances(crop.targets[:3].numpy(), self.assignment.decoding))
+
+
+def _maps(network: nn.Module, images: Tensor, recipe: Recipe) -> NDArray[np.float32]:
+    logits = forward(network, images, recipe.precision)
+    finest = logits if isinstance(logits, Tensor) else logits[0]
+    maps: NDArray[np.float32] = torch.sigmoid(finest.float()).cpu().numpy()
+    return maps
+
+
+def _together(crops: Sequence[Crop], recipe: Recipe, device: torch.device) -> Batch:
+    return Batch(
+        images=place_images(torch.stack([crop.image for crop in crops]), recipe, device),
+        labels=torch.stack([crop.targets for crop in crops]).to(device),
+        case_ids=tuple(crop.name for crop in crops),
+    )
+
+
+def _generator(seed: int, stream: int, step: int, sample: int) -> np.random.Generator:
+    return np.random.default_rng([seed, stream, step, sample])
