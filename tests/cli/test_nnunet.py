@@ -393,7 +393,7 @@ def test_two_processes_train_one_fold(trained: NnunetFolders, tmp_path: Path) ->
     plans["plans_name"] = "Tiny"
     (trained.preprocessed / NAME / "Tiny.json").write_text(json.dumps(plans))
     words = ["train", "7", FULL, "0", "-tr", "nnUNetTrainer_1epoch", "-p", "Tiny", *CPU, "-num_gpus", "2"]
-    command = [sys.executable, "-m", "delineate.cli.main", "nnunet", *words]
+    command = [sys.executable, "-m", "delineate.cli.main", "nnunet", "--plain-progress", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("mean foreground Dice") == 1

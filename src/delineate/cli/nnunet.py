@@ -142,12 +142,13 @@ def _train_with_others(session: Session, order: TrainingOrder) -> int | None:
 
 def _words_of_one_process(options: argparse.Namespace) -> list[str]:
     """Return the command line of one of several processes that train together."""
-    words = ["nnunet", "train", options.dataset_name_or_id, options.configuration, options.fold]
+    own = [f"--{flag.replace('_', '-')}" for flag in ("plain_progress", "verbose") if getattr(options, flag)]
+    words = ["nnunet", *own, "train", options.dataset_name_or_id, options.configuration, options.fold]
     words += ["-tr", options.tr, "-p", options.p, "-device", options.device]
     if options.pretrained_weights:
         words += ["-pretrained_weights", options.pretrained_weights]
-    flags = ("npz", "c", "val_best", "disable_checkpointing", "plain_progress", "verbose")
-    return words + [f"--{flag.replace('plain_', 'plain-')}" for flag in flags if getattr(options, flag)]
+    flags = ("npz", "c", "val_best", "disable_checkpointing")
+    return words + [f"--{flag}" for flag in flags if getattr(options, flag)]
 
 
 def _tell_trained(order: TrainingOrder, summary: Summary) -> int:
