@@ -307,6 +307,7 @@ def test_a_volume_of_one_slice_is_measured_as_a_plane(tmp_path: Path) -> None:
 def test_names_with_role_words_fit_and_two_files_of_one_name_do_not(tmp_path: Path) -> None:
     predictions, references = plain_pair(tmp_path)
     (predictions / "a.nii.gz").rename(predictions / "a_seg.nii.gz")
+    (predictions / "c.nii.gz").rename(predictions / "c_0000.nii.gz")
     assert not evaluate(predictions, references, tmp_path / "out").failed
     (predictions / "b.nii").write_bytes(b"x")
     with pytest.raises(DatasetError) as told:
