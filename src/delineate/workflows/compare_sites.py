@@ -111,7 +111,6 @@ def _evaluation_of(predicted: _Predicted, request: SitesRequest) -> EvaluationRe
         by=(predicted.groups.column,),
         metrics=request.metrics,
         tolerance_mm=request.tolerance_mm,
-        some=True,
         seed=request.seed,
         workers=request.workers,
         command=request.command,
