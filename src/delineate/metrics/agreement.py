@@ -86,7 +86,8 @@ class NonInferiority:
         """The verdict in words."""
         interval = self.difference.interval
         numbers = (
-            f"difference {self.difference.value:.3f} [{interval.low:.3f}, {interval.high:.3f}], "
+            f"difference {self.difference.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+            f"{'' if self.higher_is_better else ' (positive is better)'}, "
             f"margin {self.margin:g}, {self.difference.n_used} cases"
         )
         if math.isnan(interval.low):
@@ -346,4 +347,5 @@ def _performance(
     agreed: NDArray[np.float64], weights: NDArray[np.float64], before: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     total = weights.sum()
-    return np.asarray(weights @ agreed / total) if total > 0 else before
+    # rounding alone could give a rater more than everything
+    return np.minimum(weights @ agreed / total, 1.0) if total > 0 else before
