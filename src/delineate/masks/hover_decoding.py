@@ -1,7 +1,7 @@
 """From HoVer-Net's maps to nuclei: as published, and corrected.
 
 The offsets from a nucleus' centre jump where two nuclei touch; their gradient marks the seam. As published, gradients
-are taken over 21 pixels whatever the size of the nuclei, and stretched between the smallest and the largest of the tile,
+are taken over 21 pixels whatever the size of the nuclei and stretched between the smallest and the largest of the tile,
 so the same nucleus can come out differently in two tiles. Corrected, the width follows the typical nucleus and the
 gradient is divided by that of an ideal nucleus, which no tile can change.
 
