@@ -19,6 +19,7 @@ from delineate.cli import (
     exchange_command,
     monitor_command,
     nnunet,
+    nuclei_command,
     raters_command,
     sites_command,
     study_command,
@@ -72,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         study_command,
         monitor_command,
         nnunet,
+        nuclei_command,
         raters_command,
     )
     for command in (*COMMANDS, *(command for module in more for command in module.COMMANDS)):
