@@ -53,8 +53,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", default="standard", help="time for everything: 5min, 2h, ...; default: nnU-Net's own"
     )
-    parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
+    _fold(parser)
     parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
+    _split(parser)
     _planning(parser)
     _start_model(parser)
     _workers(parser)
@@ -63,6 +64,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 def _run(session: Session) -> int:
     from delineate.workflows.presets import preset_named
     from delineate.workflows.run_dataset import RunSettings, run_dataset
+    from delineate.workflows.split_rule import split_rule
 
     options = session.options
     settings = RunSettings(
@@ -77,6 +79,7 @@ def _run(session: Session) -> int:
         mirroring=not options.no_mirroring,
         command=session.command,
         start_model=options.start_model,
+        split=split_rule(options.split_by, options.table),
     )
     outcome = run_dataset(options.dataset, options.out, settings, **session.watched)
     if outcome.test is not None:
@@ -119,6 +122,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", default="standard", help="time for training a fold: 20min, 2h, ...; default: nnU-Net's"
     )
+    _split(parser)
     _planning(parser)
     _start_model(parser)
     parser.add_argument(
@@ -133,6 +137,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 def _plan(session: Session) -> int:
     from delineate.workflows.presets import preset_named
     from delineate.workflows.run_dataset import RunSettings, plan_run
+    from delineate.workflows.split_rule import split_rule
 
     options = session.options
     settings = RunSettings(
@@ -145,6 +150,7 @@ def _plan(session: Session) -> int:
         repairs=frozenset(options.repair),
         start_model=options.start_model,
         plan_of=options.plan_of,
+        split=split_rule(options.split_by, options.table),
     )
     decision, words = plan_run(options.dataset, options.out, settings, **session.watched)
     print("\n".join((*words, *decision.recipe.reasons)))
@@ -179,7 +185,7 @@ def _preprocess(session: Session) -> int:
 def _train_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     _configuration(parser)
-    parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
+    _fold(parser)
     parser.add_argument("--extend", metavar="TIME|STEPS", help="train a finished fold longer: 10min, or 2000 (steps)")
     _start_model(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
@@ -280,29 +286,6 @@ def _predict(session: Session) -> int:
     return 0
 
 
-def _evaluate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("predictions", type=Path, help="folder of label maps named like the dataset's cases")
-    _dataset(parser)
-    _out(parser)
-
-
-def _evaluate(session: Session) -> int:
-    from delineate.workflows.evaluate_predictions import evaluate_folder
-
-    options = session.options
-    summary = evaluate_folder(
-        options.predictions,
-        options.dataset,
-        options.out,
-        repairs=frozenset(options.repair),
-        command=session.command,
-        **session.watched,
-    )
-    _print_summary("evaluated cases", summary)
-    print(f"report  {options.out / 'report.html'}")
-    return 0
-
-
 def _report_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     _configuration(parser)
@@ -354,6 +337,10 @@ def _phantoms_options(parser: argparse.ArgumentParser) -> None:
         "--scale", type=float, default=1.0, help="multiplies the voxel size; 0.5: eight times the voxels"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--scanner", nargs="+", default=[], metavar="NAME", help="soft, sharp, thick, oblique; default: all in turn"
+    )
+    parser.add_argument("--one-scanner", action="store_true", help="examine every patient on one scanner only")
 
 
 def _phantoms(session: Session) -> int:
@@ -366,6 +353,8 @@ def _phantoms(session: Session) -> int:
         held_out=options.held_out,
         scale=options.scale,
         seed=options.seed,
+        scanners=options.scanner,
+        one_scanner=options.one_scanner,
         progress=session.progress,
     )
     print(f"{len(dataset.training)} training and {len(dataset.testing)} test phantoms in {options.folder}")
@@ -379,7 +368,6 @@ COMMANDS = (
     Command(name="preprocess", help="prepare the cases of a plan", declare=_preprocess_options, run=_preprocess),
     Command(name="train", help="train folds of a plan; resume; extend", declare=_train_options, run=_train),
     Command(name="predict", help="segment images with a trained model", declare=_predict_options, run=_predict),
-    Command(name="evaluate", help="score label maps against references", declare=_evaluate_options, run=_evaluate),
     Command(name="report", help="score a trained run and write its report again", declare=_report_options, run=_report),
     Command(name="doctor", help="say what this machine can do", declare=_doctor_options, run=_doctor),
     Command(
@@ -411,6 +399,27 @@ def _planning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument(
         "--memory", metavar="SIZE", help="memory that training may use, such as 8GB; default: what is free"
+    )
+
+
+def _fold(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fold",
+        nargs="+",
+        default=["0"],
+        metavar="K",
+        help="numbers from 0, '5fold', 'every' (all folds of the splits), or 'all' (on all cases); default 0",
+    )
+
+
+def _split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--split-by",
+        metavar="COLUMN",
+        help="each fold holds out one group of this column of the table: site, scanner; default: folds by patient",
+    )
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="CSV or TSV with a row per case; default: the dataset's cases.csv"
     )
 
 
@@ -450,9 +459,9 @@ def _cores() -> int:
 
 def _folds(words: list[str]) -> tuple[str, ...]:
     folds = tuple(str(k) for k in range(5)) if words == ["5fold"] else tuple(words)
-    wrong = [fold for fold in folds if not (fold.isdigit() or fold == "all")]
+    wrong = [fold for fold in folds if not (fold.isdigit() or fold in ("all", "every"))]
     if wrong or len(set(folds)) != len(folds):
-        raise UsageError(f"--fold takes different numbers from 0, 'all' or '5fold'; got {' '.join(words)}.")
+        raise UsageError(f"--fold takes different numbers from 0, 'all', 'every' or '5fold'; got {' '.join(words)}.")
     return folds
 
 

@@ -76,7 +76,13 @@ def conclude_run(
             histories={fold: read_history(run.folder.fold(fold)) for fold in package.weights},
             notices=tuple(notices),
         ),
-        facts=(*times, *machine_facts(run.machine), _mirroring_fact(model), *_validation_fact(conclusion)),
+        facts=(
+            *times,
+            *machine_facts(run.machine),
+            _mirroring_fact(model),
+            *_fold_facts(run),
+            *_validation_fact(conclusion),
+        ),
         provenance=software_facts(command, run.decision.recipe.seed),
     )
     return conclusion
@@ -135,7 +141,7 @@ def _findings(run: TrainingRun, folds: tuple[str, ...], validation: Scored, test
         )
     held_out = {fold: run.split(fold).validation for fold in folds}
     folder_of = {case_id: run.folder.validation(fold) for fold, ids in held_out.items() for case_id in ids}
-    several = tuple(Fold(name=f"fold {fold}", case_ids=ids) for fold, ids in held_out.items())
+    several = tuple(Fold(name=run.planned.title(fold), case_ids=ids) for fold, ids in held_out.items())
     return Findings(
         evaluation="training" if folds == (EVERY_CASE,) else "cross_validation" if len(folds) > 1 else "validation",
         scores=validation.scores,
@@ -149,6 +155,18 @@ def _findings(run: TrainingRun, folds: tuple[str, ...], validation: Scored, test
 def _mirroring_fact(model: Model) -> Fact:
     axes = model.tiling.mirror_axes
     return Fact(label="Mirroring in prediction", value=f"axes {', '.join(map(str, axes))}" if axes else "none")
+
+
+def _fold_facts(run: TrainingRun) -> tuple[Fact, ...]:
+    """Tell which group (site) each fold holds out, and which cases are of none."""
+    groups = run.planned.groups
+    if groups is None:
+        return ()
+    facts = [Fact(label=f"Folds leave one {groups.column} out", value=groups.words)]
+    if groups.not_recorded:
+        value = f"{', '.join(groups.not_recorded)}; they train in all other folds, whose {groups.column} they may be of"
+        facts.append(Fact(label=f"Cases of unknown {groups.column}", value=value))
+    return tuple(facts)
 
 
 def _validation_fact(conclusion: Conclusion) -> tuple[Fact, ...]:

@@ -178,7 +178,7 @@ def _members(roots: Sequence[Path], device: str, *, mirroring: bool = True) -> t
     if not members:
         raise UsageError(
             f"{', '.join(map(str, roots))}: expected trained configurations with numbered folds; found none. Train "
-            "them first: `delineate train RUN --configuration NAME --fold 5fold`."
+            "them first: `delineate train RUN --configuration NAME --fold every`."
         )
     names_seen = [member.name for member in members]
     twice = sorted({name for name in names_seen if names_seen.count(name) > 1})
