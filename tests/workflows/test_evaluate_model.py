@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -307,6 +309,7 @@ def test_a_volume_of_one_slice_is_measured_as_a_plane(tmp_path: Path) -> None:
 def test_names_with_role_words_fit_and_two_files_of_one_name_do_not(tmp_path: Path) -> None:
     predictions, references = plain_pair(tmp_path)
     (predictions / "a.nii.gz").rename(predictions / "a_seg.nii.gz")
+    (predictions / "c.nii.gz").rename(predictions / "c_0000.nii.gz")
     assert not evaluate(predictions, references, tmp_path / "out").failed
     (predictions / "b.nii").write_bytes(b"x")
     with pytest.raises(DatasetError) as told:
@@ -359,6 +362,10 @@ def test_wrong_wishes_are_refused_before_anything_is_measured(tmp_path: Path) ->
         ({"others": {"predictions": predictions}}, "Two models"),
         ({"thresholds": (threshold,)}, "lung"),
         ({"repairs": frozenset({"pray"})}, "pray"),
+        ({"seed": -1}, "0 or more"),
+        ({"spacing_mm": (0.0, 1.0, 1.0)}, "a spacing is positive"),
+        ({"metrics": ("dice", "dice")}, "once each"),
+        ({"metrics": ()}, "once each"),
     ):
         with pytest.raises(DelineateError, match=told):
             evaluate(predictions, references, tmp_path / "out", **wishes)
@@ -562,3 +569,8 @@ def test_a_dataset_with_faults_is_not_taken_for_label_maps(tmp_path: Path) -> No
         evaluate(predictions, tmp_path / "nothing", tmp_path / "out")
     with pytest.raises(DatasetError, match="found nothing"):
         evaluate(predictions, references / "nowhere", tmp_path / "out")
+
+
+def test_an_evaluation_needs_no_torch() -> None:
+    code = "import sys, delineate.workflows.evaluate_model\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -38,6 +38,9 @@ from delineate.geometry.grid import Grid
 MOST_COUNTED = 1 << 16
 """Values below this are counted in a table; larger ones by sorting."""
 
+FIRST_CHANNEL = "_0000"
+"""What nnU-Net's images end in; predictions that are named like their image have it too."""
+
 DECLARATIONS = ("dataset.json", "labels.json")
 """Files that name the values of the label maps in their folder or in the folder above it."""
 
@@ -178,8 +181,9 @@ def label_files(folder: Path) -> dict[str, Path]:
 
 
 def same_case(stem: str) -> str:
-    """Return what is left of a file's stem without words such as ``_seg`` or ``_mask``, for comparing names."""
-    return IMAGE_ENDINGS.sub("", MASK_ENDINGS.sub("", stem)).strip("_-. ") or stem
+    """Return a file's stem without words such as ``_seg`` or ``_mask`` and the number of the first channel."""
+    bare = stem.removesuffix(FIRST_CHANNEL)
+    return IMAGE_ENDINGS.sub("", MASK_ENDINGS.sub("", bare)).strip("_-. ") or stem
 
 
 def read_by(rules: LabelRules, path: Path, images: Sequence[Path] = ()) -> ReadLabels:
