@@ -29,6 +29,16 @@ def pairs():
     }
 
 
+def empty_pairs():
+    """Return name -> (prediction, reference, spacing) where only one mask has anything."""
+    empty, block = np.zeros((4, 5, 6), np.bool_), np.zeros((4, 5, 6), np.bool_)
+    block[1:3, 1:4, 1:5] = True
+    return {
+        "empty_reference": (block, empty, (3.0, 0.8, 1.3)),
+        "empty_prediction": (empty, block, (3.0, 0.8, 1.3)),
+    }
+
+
 def border_points(mask, spacing):
     """Return the positions in mm of mask voxels with a face neighbour that is not in the mask, one by one."""
     found = []

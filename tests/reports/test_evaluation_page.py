@@ -17,7 +17,7 @@ from delineate.metrics.table import METRICS as ALL_METRICS
 from delineate.reports import render_evaluation
 from delineate.reports.evaluation_page import evaluation_html
 from delineate.reports.evaluation_parts.trust import ideal_risk
-from delineate.reports.metric_words import METRIC_WORDS, direction_of, units_of, worse
+from delineate.reports.metric_words import METRIC_WORDS, direction_of, telling, units_of, worse
 from delineate.reports.report_data import Fact
 
 PARTS = {
@@ -65,7 +65,9 @@ def test_every_part_is_there(page):
 def test_the_headline_tells_how_good_on_how_many_and_failures(full, page):
     means = [np.nanmean([row.values["dice"] for row in case.rows]) for case in full.cases]
     assert f"Mean Dice {np.mean(means):.3f} (95 % interval " in page
-    assert "over 36 cases of 32 patients. 1 prediction failed and counted as worst." in page
+    rest = np.mean(means[:3] + means[4:])
+    expected = f"1 prediction failed and counted as worst; without them it is {rest:.3f} over 35 cases."
+    assert f"over 36 cases of 32 patients. {expected}" in page
 
 
 def test_what_must_be_known_first(page):
@@ -119,6 +121,13 @@ def test_a_plain_evaluation_shows_only_what_it_has():
     titles = re.findall("<h2>(.*?)</h2>", text)
     assert titles == ["Results by structure", "What the numbers mean", "All cases", "How it was made"]
     assert "No prediction failed." in text
+
+
+def test_one_structure_has_a_row_per_metric():
+    cases = tuple(replace(case, rows=case.rows[:1]) for case in cohort(4))
+    text = evaluation_html(Evaluation(name="one", cases=cases, table=summarise_rows(cases), metrics=METRICS))
+    rows = re.findall(r'<tr><td class="word">([^<]*)</td><td class="strong">', text)
+    assert rows[:5] == ["Dice", "HD95, mm", "Surface Dice", "Size error, ml", "Relative size error, %"]
 
 
 def test_an_evaluation_of_nothing_says_so():
@@ -227,6 +236,12 @@ def test_every_metric_has_words():
         "best is 0",
     )
     assert (worse("dice", [0.5, math.nan, 0.2]), worse("hd", [1, 9]), worse("volume_error", [1, -3])) == (2, 1, 1)
+
+
+def test_pictures_show_different_things():
+    assert telling(("iou", "dice", "hd", "hd95_pooled", "nsd_voxels")) == ("dice", "hd95_pooled", "nsd_voxels")
+    assert telling(("dice", "hd95", "nsd"), 2) == ("dice", "hd95")
+    assert telling(("iou", "hd")) == ("iou", "hd")
 
 
 def test_the_ideal_order_of_risks():

@@ -48,7 +48,7 @@ def test_it_says_what_the_page_says(full_pdf):
     document = evaluation_document(full_evaluation())
     for section in document.sections:
         assert section.title in text
-    assert "failed and counted as worst." in text
+    assert "failed and counted as worst;" in text
     assert "commonly cited clinical threshold" in text
     assert "insufficient (fewer than 16 cases)" in text
     assert "delineate evaluate a b" in text

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +215,23 @@ def test_structures_can_be_named_as_regions_or_are_named_by_value(tmp_path: Path
     assert row(named, "b", "whole").values["dice"] == pytest.approx(dice(two_organs(1) > 0, two_organs() > 0))
 
 
+def test_ignored_voxels_count_for_nobody(tmp_path: Path) -> None:
+    predictions, references = plain_pair(tmp_path)
+    declared = {"labels": {"background": 0, "liver": 1, "tumour": 2, "ignore": 3}}
+    (references / "labels.json").write_text(json.dumps(declared))
+    unsure = two_organs()
+    unsure[(unsure == 0) & (two_organs(2) == 1)] = 3
+    unsure[(unsure == 1) & (two_organs(2) == 0)] = 3
+    write_map(references, "c", unsure)
+    found = evaluate(predictions, references, tmp_path / "out")
+    assert row(found, "c", "tumour").values["precision"] == 1
+    assert row(found, "c", "liver").values["dice"] == 1
+    write_map(predictions, "c", unsure)
+    with pytest.raises(DatasetError) as told:
+        evaluate(predictions, references, tmp_path / "out")
+    assert "predictions hold the value 3" in told.value.diagnostics()
+
+
 def test_values_with_gaps_and_a_declaration_above_the_folder(tmp_path: Path) -> None:
     for name in ("labelsTr", "predictions"):
         write_map(tmp_path / name, "a", np.where(two_organs() == 2, 4, two_organs()).astype(np.uint8))
@@ -290,6 +309,7 @@ def test_a_volume_of_one_slice_is_measured_as_a_plane(tmp_path: Path) -> None:
 def test_names_with_role_words_fit_and_two_files_of_one_name_do_not(tmp_path: Path) -> None:
     predictions, references = plain_pair(tmp_path)
     (predictions / "a.nii.gz").rename(predictions / "a_seg.nii.gz")
+    (predictions / "c.nii.gz").rename(predictions / "c_0000.nii.gz")
     assert not evaluate(predictions, references, tmp_path / "out").failed
     (predictions / "b.nii").write_bytes(b"x")
     with pytest.raises(DatasetError) as told:
@@ -342,6 +362,10 @@ def test_wrong_wishes_are_refused_before_anything_is_measured(tmp_path: Path) ->
         ({"others": {"predictions": predictions}}, "Two models"),
         ({"thresholds": (threshold,)}, "lung"),
         ({"repairs": frozenset({"pray"})}, "pray"),
+        ({"seed": -1}, "0 or more"),
+        ({"spacing_mm": (0.0, 1.0, 1.0)}, "a spacing is positive"),
+        ({"metrics": ("dice", "dice")}, "once each"),
+        ({"metrics": ()}, "once each"),
     ):
         with pytest.raises(DelineateError, match=told):
             evaluate(predictions, references, tmp_path / "out", **wishes)
@@ -487,8 +511,8 @@ def test_a_run_is_evaluated_as_a_cross_validation(dataset: Dataset, tmp_path: Pa
     folds = found.subgroups[0]
     assert (folds.column, folds.worst, {g.name: g.mean.value for g in folds.groups}) == (
         "fold",
-        "1",
-        {"0": 1, "1": 0.5},
+        "fold 1",
+        {"fold 0": 1, "fold 1": 0.5},
     )
     assert any("predicted by the fold that was not trained on it (0, 1)" in notice for notice in found.notices)
     assert any("Folds without predictions are not part of this: 2" in notice for notice in found.notices)
@@ -545,3 +569,8 @@ def test_a_dataset_with_faults_is_not_taken_for_label_maps(tmp_path: Path) -> No
         evaluate(predictions, tmp_path / "nothing", tmp_path / "out")
     with pytest.raises(DatasetError, match="found nothing"):
         evaluate(predictions, references / "nowhere", tmp_path / "out")
+
+
+def test_an_evaluation_needs_no_torch() -> None:
+    code = "import sys, delineate.workflows.evaluate_model\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

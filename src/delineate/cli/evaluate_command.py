@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -209,7 +210,8 @@ def _tell(evaluation: Evaluation) -> None:
 
 def _spread(metric: str, spread: Any) -> str:
     low, high = spread.interval.low, spread.interval.high
-    return f"{metric} {spread.mean:.3f} ({low:.3f} to {high:.3f}, n={spread.n_used})"
+    interval = "" if math.isnan(low) else f"{low:.3f} to {high:.3f}, "  # fewer than two patients have none
+    return f"{metric} {spread.mean:.3f} ({interval}n={spread.n_used})"
 
 
 COMMANDS = (

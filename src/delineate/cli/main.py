@@ -18,6 +18,7 @@ from delineate.cli import (
     evaluate_command,
     exchange_command,
     nnunet,
+    nuclei_command,
     raters_command,
     sites_command,
 )
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         exchange_command,
         configurations_command,
         nnunet,
+        nuclei_command,
         raters_command,
     )
     for command in (*COMMANDS, *(command for module in more for command in module.COMMANDS)):

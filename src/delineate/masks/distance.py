@@ -1,14 +1,16 @@
 """Exact Euclidean distances in millimetres: of points to points, and of every voxel to a mask.
 
-Distances from surface to surface are asked at few places of a large box, so a k-d tree over the surface answers faster
-than a distance transform of the box, needs no box at all (a stray voxel far away costs nothing), and works in double
-precision. The module knows index positions, masks and spacing.
+Distances from surface to surface are asked at few places of a large box, so searching the other surface answers faster
+than a distance transform of the box, and works in double precision: by rows where the compiled kernels are at hand
+(``masks.surface_kernels``), by a k-d tree elsewhere. Either way the search gives whole numbers of voxels, and the
+distance follows from these alone, so mirroring, shifting or exchanging axes changes no bit of it. The module knows
+index positions, masks and spacing.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,20 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from delineate.errors import GeometryError
-from delineate.masks.surfaces import Spacing, require_spacing
+from delineate.masks.compiled import kernels, useful_threads
+from delineate.masks.surfaces import KERNELS, Spacing, require_spacing
 
-MOST_THREADS = 4
-"""Threads that ask the tree; the distances do not depend on it."""
+ROWS_AROUND = 256
+"""Rows that are visited around a point, about; what is farther than these is found among tiles of rows."""
+
+MOST_ROW_BYTES = 1 << 29
+"""Tables of the search by rows; larger ones, of surfaces that fill huge volumes, are left to the tree."""
+
+POINTS_PER_THREAD = 10_000
+"""Fewer are asked of the tree before a thread has started."""
+
+VOXELS_PER_PIECE = 32
+"""Of a volume whose surface has so many pieces: tells work worth compiled kernels."""
 
 
 def nearest_distances(
@@ -45,19 +57,10 @@ def nearest_distances(
     GeometryError
         If the spacing does not fit.
     """
-    spacing = np.array(require_spacing(points.shape[1], spacing_mm))
+    spacing = require_spacing(points.shape[1], spacing_mm)
     if len(points) == 0 or len(targets) == 0:
         return np.full(len(points), np.inf)
-    # from a corner of their own, so that where the mask lies in the image changes no rounding
-    low = np.array([min(p.min(), t.min()) for p, t in zip(points.T, targets.T, strict=True)])
-    points, targets = points - low, targets - low
-    distances = np.zeros(len(points))
-    apart = ~_contained(points, targets)
-    if apart.any():
-        distances[apart] = cKDTree(targets * spacing, balanced_tree=False).query(
-            points[apart] * spacing, workers=_threads()
-        )[0]
-    return distances
+    return _lengths(_nearest_offsets(points, targets, spacing), spacing)
 
 
 def distance_map(mask: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[Any]:
@@ -100,14 +103,76 @@ def distance_map(mask: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[Any]:
     return np.asarray(edt.edt(outside, anisotropy=spacing, black_border=False, parallel=1))
 
 
-def _threads() -> int:
-    # of the processors that this process may use; more threads than a few only wait for memory
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(MOST_THREADS, len(affinity(0)) if affinity else (os.cpu_count() or 1))
+def _lengths(offsets: NDArray[np.int64], spacing: tuple[float, ...]) -> NDArray[np.float64]:
+    # axes of one spacing are added as whole numbers, and the groups in the order of the spacing: no rounding depends on
+    # which of several nearest targets was found, nor on the order of the axes
+    total = np.zeros(offsets.shape[1])
+    for width in sorted(set(spacing)):
+        steps = np.sum([offsets[axis] ** 2 for axis, s in enumerate(spacing) if s == width], axis=0)
+        total += steps * (width * width)
+    return np.sqrt(total, out=total)
+
+
+def _nearest_offsets(
+    points: NDArray[np.int64], targets: NDArray[np.int64], spacing: tuple[float, ...]
+) -> NDArray[np.int64]:
+    low = np.array([t.min() for t in targets.T])
+    extent = np.array([t.max() for t in targets.T]) - low + 1
+    compiled = None
+    if _searchable_by_rows(len(targets), extent):
+        compiled = kernels(KERNELS, VOXELS_PER_PIECE * (len(points) + len(targets)))
+    if compiled is None:
+        return _offsets_by_tree(points, targets, np.array(spacing))
+    dims = len(spacing)
+    if dims == 2:
+        points, targets = (np.pad(indices, ((0, 0), (1, 0))) for indices in (points, targets))
+        low, extent, spacing = np.array([0, *low]), np.array([1, *extent]), (1.0, *spacing)
+    rows = compiled.rows_of(targets, low, extent)
+    offsets: NDArray[np.int64] = compiled.nearest_offsets(
+        points, low, rows, compiled.tiles_of(rows[0]), _rows_around(spacing[0], spacing[1]), spacing
+    )
+    return offsets[-dims:]
+
+
+def _searchable_by_rows(n_targets: int, extent: NDArray[np.int64]) -> bool:
+    if len(extent) not in (2, 3) or extent[-1] >= np.iinfo(np.uint16).max:
+        return False
+    rows = int(np.prod(extent[:-1]))
+    return 4 * rows + 2 * min(rows, n_targets) * int(extent[-1]) <= MOST_ROW_BYTES
+
+
+@lru_cache(maxsize=64)
+def _rows_around(slices_mm: float, rows_mm: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    # a disc: rows in the order of their squared distance, and that distance with the first one beyond at the end
+    radius = np.sqrt(ROWS_AROUND * slices_mm * rows_mm / np.pi)
+    far = [int(radius / side) + 1 for side in (slices_mm, rows_mm)]
+    z, y = (axis.ravel() for axis in np.mgrid[-far[0] : far[0] + 1, -far[1] : far[1] + 1])
+    squared = (z * slices_mm) ** 2 + (y * rows_mm) ** 2
+    beyond = min((far[0] + 1) * slices_mm, (far[1] + 1) * rows_mm) ** 2
+    order = np.argsort(squared, kind="stable")
+    order = order[squared[order] < beyond]
+    return np.stack([z[order], y[order]], axis=1), np.append(squared[order], beyond)
+
+
+def _offsets_by_tree(
+    points: NDArray[np.int64], targets: NDArray[np.int64], spacing: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    offsets = np.zeros(points.T.shape, np.int64)
+    apart = ~_contained(points, targets)
+    if apart.any():
+        # from a corner of their own, so that where the mask lies in the image changes no rounding
+        low = targets.min(axis=0)
+        tree = cKDTree((targets - low) * spacing, balanced_tree=False)
+        asked = (points[apart] - low) * spacing
+        nearest = tree.query(asked, workers=useful_threads() if len(asked) >= POINTS_PER_THREAD else 1)[1]
+        offsets[:, apart] = (targets[nearest] - points[apart]).T
+    return offsets
 
 
 def _contained(points: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
     # column by column: reducing over the long axis of (n, 3) is ten times slower
+    low = [min(p.min(), t.min()) for p, t in zip(points.T, targets.T, strict=True)]
+    points, targets = points - low, targets - low
     extent = tuple(int(max(p.max(), t.max())) + 1 for p, t in zip(points.T, targets.T, strict=True))
     known = np.sort(np.ravel_multi_index(tuple(targets.T), extent))
     asked = np.ravel_multi_index(tuple(points.T), extent)

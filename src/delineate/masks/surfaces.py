@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
 from delineate.errors import GeometryError
+from delineate.masks.compiled import kernels
 
 Spacing = Sequence[float]
 """Millimetres between voxel centres along each array axis, in the order of the axes: (z, y, x) or (y, x)."""
 
 Box = tuple[slice, ...]
 """One slice per axis."""
+
+KERNELS = "delineate.masks.surface_kernels"
+"""What finds the pieces of large volumes, and their nearest neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +104,10 @@ def surface_elements(mask: NDArray[np.bool_], spacing_mm: Spacing) -> Surface:
     if mask.ndim not in (2, 3):
         raise GeometryError(f"Surface elements need a mask of 2 or 3 axes; got shape {mask.shape}.")
     spacing = require_spacing(mask.ndim, spacing_mm)
+    compiled = kernels(KERNELS, mask.size) if mask.ndim == 3 else None
+    if compiled is not None:
+        found = compiled.corners(_with_margin(mask))
+        return Surface(indices=found[:, :3], sizes=_element_sizes(spacing)[found[:, 3]])
     box = bounding_box(mask)
     if box is None:
         return _nothing(mask.ndim)
@@ -127,6 +135,10 @@ def surface_voxels(mask: NDArray[np.bool_], spacing_mm: Spacing) -> Surface:
         If the spacing does not fit.
     """
     require_spacing(mask.ndim, spacing_mm)
+    compiled = kernels(KERNELS, mask.size) if mask.ndim == 3 else None
+    if compiled is not None:
+        indices = compiled.border(_with_margin(mask))
+        return Surface(indices=indices, sizes=np.ones(len(indices)))
     box = bounding_box(mask)
     if box is None:
         return _nothing(mask.ndim)
@@ -162,6 +174,12 @@ def border_voxels(mask: NDArray[np.bool_], axes: Sequence[int] | None = None) ->
 
 def _nothing(dims: int) -> Surface:
     return Surface(indices=np.zeros((0, dims), np.int64), sizes=np.zeros(0))
+
+
+def _with_margin(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    padded = np.zeros([n + 2 for n in mask.shape], np.uint8)
+    padded[(slice(1, -1),) * mask.ndim] = mask
+    return padded
 
 
 def _unravel(where: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:

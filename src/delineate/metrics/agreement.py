@@ -347,4 +347,5 @@ def _performance(
     agreed: NDArray[np.float64], weights: NDArray[np.float64], before: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     total = weights.sum()
-    return np.asarray(weights @ agreed / total) if total > 0 else before
+    # rounding alone could give a rater more than everything
+    return np.minimum(weights @ agreed / total, 1.0) if total > 0 else before

@@ -163,7 +163,9 @@ def average_surface_distance(distances: SurfaceDistances) -> float:
     """
     if distances.undefined or distances.one_sided:
         return math.nan if distances.undefined else math.inf
-    total = distances.to_reference @ distances.prediction_sizes + distances.to_prediction @ distances.reference_sizes
+    # sums, not dot products: those wait for the threads of a linear algebra library
+    total = (distances.to_reference * distances.prediction_sizes).sum()
+    total += (distances.to_prediction * distances.reference_sizes).sum()
     return float(total / (distances.prediction_sizes.sum() + distances.reference_sizes.sum()))
 
 

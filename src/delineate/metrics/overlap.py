@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from delineate.errors import GeometryError, LabelError
+from delineate.masks.compiled import kernels, useful_threads
+from delineate.masks.surfaces import Box
 
 BLOCK_VOXELS = 1 << 21
 """Voxels per pass of the confusion matrix; bounds its working memory to some 32 MiB whatever the image size."""
+
+KERNELS = "delineate.metrics.overlap_kernels"
+"""What counts large volumes."""
 
 MAX_LABELS = 4096
 """Largest number of labels that gets a dense confusion matrix (128 MiB); instances are not labels."""
@@ -70,21 +77,46 @@ def confusion(
     LabelError
         If a dtype is not integer, ``n_labels`` is not between 1 and 4096, or a value lies outside the labels.
     """
+    return survey(prediction, reference, n_labels, ignore=ignore).matrix
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What one look at a pair of label maps tells of every label."""
+
+    matrix: NDArray[np.int64]
+    """(reference label, predicted label) voxel counts."""
+    boxes: tuple[Box | None, ...]
+    """By label: the smallest box that holds the label in both maps; None for labels in neither, and for 0."""
+
+
+def survey(prediction: NDArray[Any], reference: NDArray[Any], n_labels: int, *, ignore: int | None = None) -> Survey:
+    """Count as :func:`confusion` does, and find the box of every label in the same pass.
+
+    Parameters
+    ----------
+    prediction, reference
+        Label values, equal shape of any number of axes, any integer or boolean dtype; memory maps are read in blocks.
+    n_labels
+        Number of labels, background included; values must lie in 0 to ``n_labels - 1``.
+    ignore
+        Reference value of voxels that are not counted; boxes do not leave them out.
+
+    Raises
+    ------
+    GeometryError
+        If the shapes differ.
+    LabelError
+        If a dtype is not integer, ``n_labels`` is not between 1 and 4096, or a value lies outside the labels.
+    """
     _validate(prediction, reference, n_labels)
-    matrix = np.zeros(n_labels * n_labels, dtype=np.int64)
-    for predicted, truth in _blocks(prediction, reference):
-        starts, lengths = _runs(predicted, truth)
-        predicted, truth = predicted[starts], truth[starts]
-        if ignore is not None:
-            annotated = truth != ignore
-            predicted, truth, lengths = predicted[annotated], truth[annotated], lengths[annotated]
-        _require_labels(predicted, n_labels, "prediction")
-        _require_labels(truth, n_labels, "reference")
-        codes = truth.astype(np.intp) * n_labels
-        codes += predicted.astype(np.intp)
-        # float64 weights are exact up to 2^53 voxels
-        matrix += np.bincount(codes, weights=lengths, minlength=n_labels * n_labels).astype(np.int64)
-    return matrix.reshape(n_labels, n_labels)
+    compiled = kernels(KERNELS, reference.size) if reference.ndim == 3 else None
+    found = None if compiled is None else _surveyed(compiled, prediction, reference, n_labels, ignore)
+    if found is not None:
+        return found
+    # without kernels, and where a value fits no label: this way names it
+    matrix = _counted_runs(prediction, reference, n_labels, ignore)
+    return Survey(matrix=matrix, boxes=_joint_boxes(prediction, reference, n_labels))
 
 
 def overlap_of(matrix: NDArray[np.int64], values: Sequence[int]) -> Overlap:
@@ -184,6 +216,91 @@ def require_equal_shapes(prediction: NDArray[Any], reference: NDArray[Any]) -> N
         raise GeometryError(
             f"Prediction and reference must have equal shapes; got {prediction.shape} and {reference.shape}."
         )
+
+
+def _counted_runs(
+    prediction: NDArray[Any], reference: NDArray[Any], n_labels: int, ignore: int | None
+) -> NDArray[np.int64]:
+    matrix = np.zeros(n_labels * n_labels, dtype=np.int64)
+    for predicted, truth in _blocks(prediction, reference):
+        starts, lengths = _runs(predicted, truth)
+        predicted, truth = predicted[starts], truth[starts]
+        if ignore is not None:
+            annotated = truth != ignore
+            predicted, truth, lengths = predicted[annotated], truth[annotated], lengths[annotated]
+        _require_labels(predicted, n_labels, "prediction")
+        _require_labels(truth, n_labels, "reference")
+        codes = truth.astype(np.intp) * n_labels
+        codes += predicted.astype(np.intp)
+        # float64 weights are exact up to 2^53 voxels
+        matrix += np.bincount(codes, weights=lengths, minlength=n_labels * n_labels).astype(np.int64)
+    return matrix.reshape(n_labels, n_labels)
+
+
+def _joint_boxes(prediction: NDArray[Any], reference: NDArray[Any], n_labels: int) -> tuple[Box | None, ...]:
+    if n_labels == 1:
+        return (None,)
+    maps = [m.view(np.uint8) if m.dtype == np.bool_ else m for m in (prediction, reference)]
+    per_map = [ndimage.find_objects(labels, n_labels - 1) for labels in maps]
+    return (None, *(joined(pair) for pair in zip(*per_map, strict=True)))
+
+
+def joined(boxes: Sequence[Box | None]) -> Box | None:
+    """Return the smallest box that holds all boxes; None if there is none."""
+    there = [box for box in boxes if box is not None]
+    if not there:
+        return None
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*there, strict=True))
+
+
+def _surveyed(
+    compiled: Any, prediction: NDArray[Any], reference: NDArray[Any], n_labels: int, ignore: int | None
+) -> Survey | None:
+    # slab by slab on all threads; None if a value fits no label
+    slices = max(1, BLOCK_VOXELS * len(reference) // reference.size)
+    code = _NOBODY if ignore is None else ignore if 0 <= ignore < _IGNORED else _IGNORED
+
+    def count(first: int) -> tuple[bool, NDArray[np.int64], NDArray[np.int64]]:
+        slab = slice(first, first + slices)
+        labels = _alike(prediction[slab], reference[slab], ignore)
+        matrix = np.zeros((n_labels, n_labels), np.int64)
+        boxes = np.broadcast_to(np.array([np.iinfo(np.int64).max, -1]), (2, n_labels, 3, 2)).copy()
+        return bool(compiled.survey(*labels, first, code, matrix, boxes)), matrix, boxes
+
+    with ThreadPoolExecutor(useful_threads()) as pool:
+        fits, matrices, boxes = zip(*pool.map(count, range(0, len(reference), slices)), strict=True)
+    if not all(fits):
+        return None
+    first, last = np.min(boxes, axis=(0, 1))[..., 0], np.max(boxes, axis=(0, 1))[..., 1]
+    return Survey(
+        matrix=np.sum(matrices, axis=0),
+        boxes=tuple(
+            tuple(slice(int(a), int(b)) for a, b in zip(*ends, strict=True)) if ends[1][0] >= 0 else None
+            for ends in zip(first, last, strict=True)
+        ),
+    )
+
+
+_NOBODY = -1
+_IGNORED, _NO_LABEL = 65534, 65535
+"""Stand for values of wide dtypes that 16 bits cannot hold: the ignored one, and what is no label anyway."""
+
+
+def _alike(prediction: NDArray[Any], reference: NDArray[Any], ignore: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    # two maps of one narrow dtype, so that few kernels are compiled
+    narrow = [labels.view(np.uint8) if labels.dtype == np.bool_ else labels for labels in (prediction, reference)]
+    if any(labels.dtype != np.uint8 for labels in narrow):
+        narrow = [_sixteen_bits(labels, ignore) for labels in narrow]
+    return np.ascontiguousarray(narrow[0]), np.ascontiguousarray(narrow[1])
+
+
+def _sixteen_bits(labels: NDArray[Any], ignore: int | None) -> NDArray[np.uint16]:
+    if labels.dtype in (np.uint8, np.uint16) or (labels.size and labels.min() >= 0 and labels.max() < _IGNORED):
+        return labels.astype(np.uint16, copy=False)
+    codes = np.where((labels < 0) | (labels >= _IGNORED), _NO_LABEL, labels).astype(np.uint16)
+    if ignore is not None:
+        codes[labels == ignore] = ignore if 0 <= ignore < _IGNORED else _IGNORED
+    return codes
 
 
 def _ratio(part: int, whole: int, overlap: Overlap) -> float:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from delineate.errors import LabelError, UsageError
+from delineate.masks.compiled import useful_threads
 from delineate.masks.surfaces import Box, Spacing, require_spacing
 from delineate.metrics import boundary, overlap, volume
 from delineate.metrics.boundary import Elements, SurfaceDistances
@@ -29,6 +30,9 @@ Presence = Literal["true_positive", "false_positive", "false_negative", "true_ne
 
 Worst = Literal["zero", "one", "diagonal", "none"]
 """What a metric is worth if exactly one mask is empty: 0, 1, the image's diagonal, or what its formula gives."""
+
+THREADS_FROM_VOXELS = 1 << 20
+"""Smaller structures are measured before a thread has started."""
 
 DEFAULT_METRICS = ("dice", "hd95", "assd", "nsd", "volume_error", "relative_volume_error")
 """What a report shows unless asked otherwise."""
@@ -166,19 +170,15 @@ def evaluate_structures(
     chosen = _chosen_metrics(metrics)
     tolerances = _tolerances([name for name, _ in structures], tolerance_mm)
     spacing = require_spacing(np.ndim(reference), spacing_mm)
-    matrix = overlap.confusion(prediction, reference, 1 + max(v for _, vs in structures for v in vs), ignore=ignore)
-    boxes = _joint_boxes(prediction, reference, len(matrix))
+    seen = overlap.survey(prediction, reference, 1 + max(v for _, vs in structures for v in vs), ignore=ignore)
     diagonal = float(np.linalg.norm(np.array(reference.shape) * spacing))
-    return tuple(
-        _row(
-            name,
-            _pair(prediction, reference, values, overlap.overlap_of(matrix, values), boxes, spacing, tolerance, ignore),
-            chosen,
-            policy,
-            diagonal,
-        )
-        for (name, values), tolerance in zip(structures, tolerances, strict=True)
-    )
+
+    def measure(place: int) -> StructureRow:
+        (name, values), tolerance = structures[place], tolerances[place]
+        pair = _pair(prediction, reference, values, seen, spacing, tolerance, ignore)
+        return _row(name, pair, chosen, policy, diagonal)
+
+    return _measured_on_threads(measure, [_voxels(_box(values, seen, reference.shape)) for _, values in structures])
 
 
 def failed_structures(
@@ -275,40 +275,47 @@ def _tolerances(names: Sequence[str], tolerance_mm: float | Mapping[str, float])
     return [float(tolerance_mm[name]) for name in names]
 
 
-def _joint_boxes(prediction: NDArray[Any], reference: NDArray[Any], n_labels: int) -> list[Box | None]:
-    per_map = [ndimage.find_objects(_searchable(labels), n_labels - 1) for labels in (prediction, reference)]
-    return [None, *(_joined(pair) for pair in zip(*per_map, strict=True))]
+def _measured_on_threads(measure: Callable[[int], StructureRow], voxels: Sequence[int]) -> tuple[StructureRow, ...]:
+    # the largest first, so that no thread is left with a large one at the end
+    threads = min(useful_threads(), len(voxels)) if sum(voxels) >= THREADS_FROM_VOXELS else 1
+    if threads == 1:
+        return tuple(measure(place) for place in range(len(voxels)))
+    with ThreadPoolExecutor(threads) as pool:
+        rows = {place: pool.submit(measure, place) for place in sorted(range(len(voxels)), key=lambda i: -voxels[i])}
+        return tuple(rows[place].result() for place in range(len(voxels)))
 
 
-def _searchable(labels: NDArray[Any]) -> NDArray[Any]:
-    return labels.view(np.uint8) if labels.dtype == np.bool_ else labels
+def _box(values: tuple[int, ...], seen: overlap.Survey, shape: tuple[int, ...]) -> Box:
+    if 0 in values:
+        return tuple(slice(0, n) for n in shape)
+    box = overlap.joined([seen.boxes[value] for value in values])
+    return tuple(slice(0, 0) for _ in shape) if box is None else box
 
 
-def _joined(boxes: Sequence[Box | None]) -> Box | None:
-    there = [box for box in boxes if box is not None]
-    if not there:
-        return None
-    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*there, strict=True))
+def _voxels(box: Box) -> int:
+    return math.prod(axis.stop - axis.start for axis in box)
 
 
 def _pair(
     prediction: NDArray[Any],
     reference: NDArray[Any],
     values: tuple[int, ...],
-    counts: Overlap,
-    boxes: Sequence[Box | None],
+    seen: overlap.Survey,
     spacing: tuple[float, ...],
     tolerance_mm: float,
     ignore: int | None,
 ) -> StructurePair:
-    box = _joined([boxes[value] for value in values if value]) if 0 not in values else (slice(None),) * len(spacing)
-    cut = (slice(0, 0),) * len(spacing) if box is None else box
+    cut = _box(values, seen, reference.shape)
     predicted, truth = prediction[cut], reference[cut]
     masks = [_members(predicted, values), _members(truth, values)]
     if ignore is not None:
         masks[0] &= truth != ignore
     return StructurePair(
-        overlap=counts, prediction=masks[0], reference=masks[1], spacing_mm=spacing, tolerance_mm=tolerance_mm
+        overlap=overlap.overlap_of(seen.matrix, values),
+        prediction=masks[0],
+        reference=masks[1],
+        spacing_mm=spacing,
+        tolerance_mm=tolerance_mm,
     )
 
 

@@ -35,7 +35,7 @@ FONT = "Libertinus Serif"
 
 PRINTED_TEXT = (
     f"svg, svg text {{ font-family: '{FONT}'; }} .tick, .axis {{ font-size: 15px; }} .name {{ font-size: 16px; }}"
-    " .value { font-size: 15.5px; }"
+    " .value { font-size: 15.5px; } svg .number { font-size: 17px; }"
 )
 """Figures are printed at half of their size on a screen, and the font is narrower than those of a page."""
 

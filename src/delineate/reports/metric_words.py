@@ -89,6 +89,10 @@ METRIC_WORDS: dict[str, MetricWords] = {
 """By the metric's name; the full definitions stand in ``docs/metrics.md``."""
 
 
+TELLING = (("dice",), ("hd95", "hd95_area_weighted", "hd95_pooled", "hd95_directed_mean"), ("nsd", "nsd_voxels"))
+"""The first measured metric of each kind is drawn: others of its kind would show the same picture again."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Units:
     """In which units an evaluation is told."""
@@ -177,3 +181,10 @@ def worse(metric: str, values: Sequence[float]) -> int | None:
     """Return the index of the worst value, the first of equals; None if there is no number."""
     known = [i for i, value in enumerate(values) if not math.isnan(value)]
     return min(known, key=lambda i: directions.goodness(values[i], metric)) if known else None
+
+
+def telling(metrics: Sequence[str], most: int = len(TELLING)) -> tuple[str, ...]:
+    """Return at most so many metrics that say different things; the first ones if none of the usual is there."""
+    chosen = [next((metric for metric in kind if metric in metrics), None) for kind in TELLING]
+    known = [metric for metric in chosen if metric is not None]
+    return tuple(known or metrics)[:most]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,7 @@ def open_evaluation(request: EvaluationRequest) -> OpenedEvaluation:
         raise UsageError(f"Two models are called '{name}'; give the evaluated one another name (--name).")
     if request.raters and request.renamed:
         raise UsageError("Predictions whose values are read as others (--map) cannot be compared with raters.")
+    _check_numbers(request)
     references = _references(request)
     rules = _rules(request, references)
     first = match_predictions(request.predictions, references, configuration=request.configuration, some=request.some)
@@ -64,6 +66,18 @@ def open_evaluation(request: EvaluationRequest) -> OpenedEvaluation:
         table=table,
         rules=rules,
     )
+
+
+def _check_numbers(request: EvaluationRequest) -> None:
+    wrong = []
+    if request.seed < 0 or request.least_cases < 0:
+        wrong.append(f"seed and least cases are 0 or more; got {request.seed} and {request.least_cases}")
+    if request.spacing_mm is not None and not all(0 < value < math.inf for value in request.spacing_mm):
+        wrong.append(f"a spacing is positive; got {request.spacing_mm}")
+    if not request.metrics or len(set(request.metrics)) != len(request.metrics):
+        wrong.append(f"metrics are named once each; got {', '.join(request.metrics) or 'none'}")
+    if wrong:
+        raise UsageError(f"The request cannot be: {'; '.join(wrong)}.")
 
 
 def _references(request: EvaluationRequest) -> References:

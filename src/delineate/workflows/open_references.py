@@ -174,11 +174,11 @@ def _folds(run: RunFolder, folds: Mapping[str, Path]) -> _PredictionFiles:
         raise DatasetError(f"{run.own}: a case is held out by one fold; several predicted these.", twice)
     merged = {case: path for files in per_fold.values() for case, path in files.items()}
     words = f"Cross-validation: every case was predicted by the fold that was not trained on it ({', '.join(folds)})."
-    fold_of = {case: found[0] for case, found in where.items()}
+    fold_of = {case: f"fold {found[0]}" for case, found in where.items()}
     if not run.splits.is_file():
         return _PredictionFiles(by_name=merged, notices=(words,), fold_of=fold_of)
     splits = read_splits(run.splits)
-    fold_of |= {case: str(k) for k, split in enumerate(splits) if str(k) in folds for case in split.validation}
+    fold_of |= {case: f"fold {k}" for k, split in enumerate(splits) if str(k) in folds for case in split.validation}
     absent = ", ".join(str(k) for k in range(len(splits)) if str(k) not in folds)
     left = (f"Folds without predictions are not part of this: {absent}.",) if absent else ()
     return _PredictionFiles(by_name=merged, held_out=frozenset(fold_of), notices=(words, *left), fold_of=fold_of)

@@ -17,9 +17,8 @@ from delineate.workflows.evaluation_pictures import picture_cases
 from delineate.workflows.evaluation_request import EvaluationRequest
 from delineate.workflows.measure_case import MeasuredCase
 from delineate.workflows.open_evaluation import OpenedEvaluation
-from delineate.workflows.score_cases import SUMMARY
 
-REPORT, PDF = "report.html", "report.pdf"
+REPORT, PDF, SUMMARY = "report.html", "report.pdf", "summary.json"
 
 
 def write_evaluation(

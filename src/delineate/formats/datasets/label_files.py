@@ -30,12 +30,16 @@ from delineate.formats.datasets.repairs import (
     with_grid,
 )
 from delineate.formats.images import read_file, read_mask
+from delineate.formats.label_table import read_label_table
 from delineate.formats.magic import image_ending, image_stem
 from delineate.formats.raster import PICTURE_ENDINGS, TIFF_ENDINGS, has_spacing_file
 from delineate.geometry.grid import Grid
 
 MOST_COUNTED = 1 << 16
 """Values below this are counted in a table; larger ones by sorting."""
+
+FIRST_CHANNEL = "_0000"
+"""What nnU-Net's images end in; predictions that are named like their image have it too."""
 
 DECLARATIONS = ("dataset.json", "labels.json")
 """Files that name the values of the label maps in their folder or in the folder above it."""
@@ -177,8 +181,9 @@ def label_files(folder: Path) -> dict[str, Path]:
 
 
 def same_case(stem: str) -> str:
-    """Return what is left of a file's stem without words such as ``_seg`` or ``_mask``, for comparing names."""
-    return IMAGE_ENDINGS.sub("", MASK_ENDINGS.sub("", stem)).strip("_-. ") or stem
+    """Return a file's stem without words such as ``_seg`` or ``_mask`` and the number of the first channel."""
+    bare = stem.removesuffix(FIRST_CHANNEL)
+    return IMAGE_ENDINGS.sub("", MASK_ENDINGS.sub("", bare)).strip("_-. ") or stem
 
 
 def read_by(rules: LabelRules, path: Path, images: Sequence[Path] = ()) -> ReadLabels:
@@ -275,6 +280,10 @@ def _found_structures(folder: Path, files: Sequence[Path]) -> tuple[tuple[Struct
             f"{folder}: expected values that are classes; found {len(values)} different ones from {min(values)} to "
             f"{max(values)}, which look like instance numbers. Name the structures with `--labels liver=1 tumour=2`."
         )
+    names = read_label_table(files[0])
+    if all(names.get(value) for value in values) and len({names[value] for value in values}) == len(values):
+        named = tuple(Structure(name=names[value], values=(value,)) for value in sorted(values))
+        return named, (f"Structures as the table in the header of {files[0].name} names them.",)
     words = (
         "No dataset.json or labels.json names the values of the references; structures are named by their value "
         "(name them with --labels liver=1 ...)."

@@ -9,7 +9,7 @@ from delineate.metrics.evaluation.directions import goodness
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.statistics import mean_or_nan
 from delineate.reports.document import Cell, Column, Group, Section, Table, cells
-from delineate.reports.metric_words import Units, label_of, worse
+from delineate.reports.metric_words import Units, label_of, telling, worse
 
 MAX_OPEN_CASES = 40
 """Longer tables are folded away at first."""
@@ -55,7 +55,8 @@ def _goodness(metric: str, mean: float) -> tuple[bool, float]:
 def _shown(evaluation: Evaluation) -> Shown:
     names = [row.name for row in evaluation.table]
     room = MAX_COLUMNS // max(1, len(names))
-    return tuple((name, metric) for name in names for metric in evaluation.metrics[: min(room, MAX_METRICS)])
+    shown = telling(evaluation.metrics, min(room, MAX_METRICS))
+    return tuple((name, metric) for name in names for metric in shown)
 
 
 def _columns(metric: str, shown: Shown) -> tuple[Column, ...]:

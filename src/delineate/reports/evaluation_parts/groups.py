@@ -12,7 +12,7 @@ from delineate.reports.document import Block, Cell, Drawing, Group, Paragraph, S
 from delineate.reports.evaluation_parts.phrases import axis_of, count, is_significant, limited, p_text
 from delineate.reports.forest import Block as ForestBlock
 from delineate.reports.forest import Mark, TextColumn, forest
-from delineate.reports.metric_words import Scale, Units, label_of, worse
+from delineate.reports.metric_words import Scale, Units, label_of, telling, worse
 
 MAX_MARKS = 36
 """Rows of a forest plot."""
@@ -34,7 +34,7 @@ def subgroups(evaluation: Evaluation, units: Units) -> Section:
         chosen = [found for found in evaluation.subgroups if found.column == column]
         blocks.append(Paragraph(text=verdict_of(column, chosen, units), weight="verdict"))
         metrics = list(dict.fromkeys(found.metric for found in chosen))
-        for metric in metrics[:MAX_METRICS]:
+        for metric in telling(metrics, MAX_METRICS):
             blocks.append(_forest([f for f in chosen if f.metric == metric], evaluation, units))
         blocks.append(_table(column, chosen, units))
     return Section(title="Subgroups", blocks=tuple(blocks))

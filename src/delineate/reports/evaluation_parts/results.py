@@ -17,6 +17,7 @@ from delineate.reports.distributions import Row, strip_chart
 from delineate.reports.document import (
     Block,
     Cell,
+    Column,
     Drawing,
     Group,
     Section,
@@ -27,7 +28,7 @@ from delineate.reports.document import (
     columns_of,
 )
 from delineate.reports.evaluation_parts.phrases import limited
-from delineate.reports.metric_words import METRIC_WORDS, Units, direction_of, label_of, worse
+from delineate.reports.metric_words import METRIC_WORDS, Units, direction_of, label_of, telling, worse
 from delineate.reports.svg import number
 
 MAX_TABLE_ROWS = 40
@@ -43,9 +44,6 @@ MAX_PANELS = 8
 """Structures with a Bland-Altman plot."""
 
 MAX_PRESENCE_ROWS = 20
-
-STRIP_METRICS = (("dice",), ("hd95", "hd95_area_weighted", "hd95_pooled", "hd95_directed_mean"), ("nsd", "nsd_voxels"))
-"""One strip plot for the first of each that was measured."""
 
 DOTS = "One dot per case; box: middle half of the cases; line: median; diamond and bar: mean and its 95 % interval."
 
@@ -148,19 +146,10 @@ def _definition(evaluation: Evaluation, metric: str) -> str:
 
 
 def _metric_tables(evaluation: Evaluation, units: Units) -> list[Block]:
-    titles = (
-        "Structure",
-        "Mean",
-        "95 %\ninterval",
-        "Median",
-        "Middle half\nof the cases",
-        "Worst",
-        "in case",
-        "Cases\nused",
-        "left\nout",
-    )
-    columns = columns_of(titles, words=(0, 6))
     groups = [_metric_group(evaluation, metric, units) for metric in evaluation.metrics]
+    if len(evaluation.table) == 1:
+        return [_one_structure(groups, evaluation.table[0].name)]
+    columns = _metric_columns("Structure")
     if len(evaluation.table) * len(groups) <= MAX_TABLE_ROWS:
         return [Table(columns=columns, groups=tuple(groups))]
     return [
@@ -173,6 +162,17 @@ def _metric_tables(evaluation: Evaluation, units: Units) -> list[Block]:
         )
         for i, group in enumerate(groups)
     ]
+
+
+def _one_structure(groups: Sequence[Group], name: str) -> Table:
+    """One row per metric, whose definitions then stand in a part of their own only."""
+    rows = tuple((Cell(text=group.title), *group.rows[0][1:]) for group in groups)
+    return Table(columns=_metric_columns("Metric"), groups=(Group(rows=rows),), title=name)
+
+
+def _metric_columns(first: str) -> tuple[Column, ...]:
+    quality = ("Mean", "95 %\ninterval", "Median", "Middle half\nof the cases", "Worst", "in case")
+    return columns_of((first, *quality, "Cases\nused", "left\nout"), words=(0, 6))
 
 
 def _metric_group(evaluation: Evaluation, metric: str, units: Units) -> Group:
@@ -228,11 +228,9 @@ def _counted(n: int) -> Cell:
 def _strips(evaluation: Evaluation, units: Units) -> list[Block]:
     if not evaluation.cases:
         return []
-    measured = [next((m for m in family if m in evaluation.metrics), None) for family in STRIP_METRICS]
-    chosen = [metric for metric in measured if metric is not None] or list(evaluation.metrics[:1])
     return [
         _strip(evaluation, metric, units, folded=i > (0 if len(evaluation.table) > MAX_OPEN_STRUCTURES else 1))
-        for i, metric in enumerate(chosen)
+        for i, metric in enumerate(telling(evaluation.metrics))
     ]
 
 

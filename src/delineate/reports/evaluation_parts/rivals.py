@@ -13,7 +13,7 @@ from delineate.reports.evaluation_parts.phrases import axis_of, is_significant, 
 from delineate.reports.forest import Block as ForestBlock
 from delineate.reports.forest import Mark, TextColumn, forest
 from delineate.reports.heat_map import heat_map
-from delineate.reports.metric_words import Scale, Units, direction_of, label_of
+from delineate.reports.metric_words import Scale, Units, direction_of, label_of, telling
 from delineate.reports.svg import number
 
 MAX_MARKS = 30
@@ -37,7 +37,7 @@ def comparison(evaluation: Evaluation, units: Units) -> Section:
     blocks.append(Paragraph(text=NOTE, weight="note"))
     for name, rows in found.rows:
         metrics = list(dict.fromkeys(row.metric for row in rows))
-        for metric in metrics[:MAX_METRICS]:
+        for metric in telling(metrics, MAX_METRICS):
             blocks.append(_forest(name, [row for row in rows if row.metric == metric], units))
         if rows:
             blocks.append(_table((found.names[0], name), rows, units))

@@ -14,7 +14,7 @@ from delineate.reports.document import Cell, Drawing, Group, Section, Table, cel
 from delineate.reports.evaluation_parts.phrases import axis_of, limited
 from delineate.reports.forest import Block as ForestBlock
 from delineate.reports.forest import Mark, TextColumn, forest
-from delineate.reports.metric_words import Scale, Units, label_of
+from delineate.reports.metric_words import Scale, Units, label_of, telling
 
 MAX_MARKS = 36
 """Rows of a plot."""
@@ -45,7 +45,7 @@ def shifts(evaluation: Evaluation, units: Units) -> Section:
     note = PAIRED if all(shift.paired for shift in evaluation.shifts) else f"{PAIRED} {UNPAIRED}"
     table = Table(columns=columns_of(columns, (0, 1)), groups=(Group(rows=rows),), note=note)
     metrics = list(dict.fromkeys(shift.metric for shift in evaluation.shifts))
-    drawn = [_site_plot([s for s in evaluation.shifts if s.metric == m], units) for m in metrics[:MAX_METRICS]]
+    drawn = [_site_plot([s for s in evaluation.shifts if s.metric == m], units) for m in telling(metrics, MAX_METRICS)]
     return Section(title="Unseen sites", blocks=(table, *drawn, _site_table(evaluation.shifts, units)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from delineate.reports.evaluation_parts.observers import verdict_among_people
 from delineate.reports.evaluation_parts.phrases import MAX_NAMED, count, named
 from delineate.reports.evaluation_parts.sites import drop_text
 from delineate.reports.findings import FEW_PATIENTS, LOW_DICE
-from delineate.reports.metric_words import Units, label_of, worse
+from delineate.reports.metric_words import Scale, Units, label_of, worse
 from delineate.reports.svg import number
 
 MAX_SENTENCES = 6
@@ -36,12 +37,18 @@ def headline(evaluation: Evaluation, units: Units) -> str:
         return f"None of {n_cases} has any of the structures."
     interval = bootstrap_mean(means, patients, np.random.default_rng(evaluation.seed))
     within = "" if math.isnan(interval.low) else f" (95 % interval {scale.interval(interval)})"
-    failures = (
-        f"{count(len(evaluation.failed), 'prediction')} failed and counted as worst."
-        if evaluation.failed
-        else "No prediction failed."
-    )
+    failures = _failures(evaluation, means, scale)
     return f"Mean {label_of(metric)} {scale.with_unit(scale.text(mean))}{within} over {n_cases}. {failures}"
+
+
+def _failures(evaluation: Evaluation, means: Sequence[float], scale: Scale) -> str:
+    if not evaluation.failed:
+        return "No prediction failed."
+    failed = {case.case_id for case in evaluation.failed}
+    rest = [mean for mean, case in zip(means, evaluation.cases, strict=True) if case.case_id not in failed]
+    without = mean_or_nan(rest)
+    told = "" if math.isnan(without) else f"; without them it is {scale.text(without)} over {count(len(rest), 'case')}"
+    return f"{count(len(failed), 'prediction')} failed and counted as worst{told}."
 
 
 def findings(evaluation: Evaluation, units: Units) -> tuple[str, ...]:
@@ -83,7 +90,7 @@ def warnings(evaluation: Evaluation) -> tuple[str, ...]:
             f"{count(n, 'prediction')} without a reference: {named(evaluation.without_reference)}; not counted."
         )
     found += _few_patients(evaluation)
-    if not evaluation.calibrated:
+    if not evaluation.calibrated and not any("pixel" in notice for notice in evaluation.notices):
         found.append("The size of a pixel is not known: distances are in pixels, areas in square pixels.")
     per_structure = [w for row in evaluation.table for w in _structure_warnings(row)]
     found += per_structure[:MAX_SENTENCES]
@@ -102,7 +109,7 @@ def _structures(evaluation: Evaluation, units: Units) -> list[str]:
     if worst is None:
         return []
     name, value = evaluation.table[worst].name, scale.with_unit(scale.text(means[worst]))
-    return [f"The structure with the worst mean {label_of(metric)} of {len(means)} is {name} ({value})."]
+    return [f"Of {len(means)} structures {name} has the worst mean {label_of(metric)} ({value})."]
 
 
 def _thresholds(evaluation: Evaluation) -> list[str]:

@@ -1,0 +1,74 @@
+"""Attributes that every object repeats: the patient and the study of the images, and the equipment that made it."""
+
+from __future__ import annotations
+
+from pydicom import Dataset
+
+from delineate import __version__
+from delineate.clinical.coding import Code
+from delineate.errors import InputError
+from delineate.formats.dicom.source_series import SourceSeries
+
+PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "OtherPatientIDsSequence")
+STUDY = (
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+    "StudyDescription",
+)
+MAY_BE_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+"""Type 2: must be there, may be empty."""
+MANUFACTURER, MODEL = "Delineate", "Delineate"
+
+
+def copy_patient_and_study(target: Dataset, source: SourceSeries) -> None:
+    """Copy the patient and study modules of the images; what they lack and the standard wants stays empty.
+
+    Nothing is invented: a study without an identifier cannot have objects made of it.
+
+    Raises
+    ------
+    InputError
+        If the images have no study or frame of reference.
+    """
+    if not source.study_uid or not source.frame_of_reference_uid:
+        raise InputError(
+            "The images have no Study Instance UID or no Frame of Reference UID; contours of them would belong to "
+            "nothing. Export the study again from its archive."
+        )
+    for name in ("SpecificCharacterSet", *PATIENT, *STUDY):
+        if name in source.header:
+            target[name] = source.header[name]
+    for name in MAY_BE_EMPTY:
+        if name not in target:
+            setattr(target, name, None)
+
+
+def stamp_equipment(target: Dataset) -> None:
+    """Say which program made the object."""
+    target.Manufacturer = MANUFACTURER
+    target.ManufacturerModelName = MODEL
+    target.SoftwareVersions = __version__
+    target.DeviceSerialNumber = __version__
+
+
+def code_item(code: Code) -> Dataset:
+    """Return a code as an item of a code sequence."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme
+    item.CodeMeaning = code.meaning
+    return item
