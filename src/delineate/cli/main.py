@@ -17,10 +17,13 @@ from delineate.cli import (
     convert_command,
     evaluate_command,
     exchange_command,
+    monitor_command,
     nnunet,
     nuclei_command,
+    quantise_command,
     raters_command,
     sites_command,
+    study_command,
 )
 from delineate.cli.commands import COMMANDS, Session
 from delineate.cli.live_progress import progress_for
@@ -67,7 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
         sites_command,
         anatomy_command,
         exchange_command,
+        quantise_command,
         configurations_command,
+        study_command,
+        monitor_command,
         nnunet,
         nuclei_command,
         raters_command,

@@ -87,7 +87,7 @@ def segment_case(
                 "folds": list(package.weights),
                 "step": model.tiling.step,
                 "mirror_axes": list(model.tiling.mirror_axes),
-                "precision": model.tiling.precision,
+                "precision": "int8" if model.int8 else model.tiling.precision,
                 "rounding": model.rounding,
                 "device": model.machine.device,
                 "postprocessing": [list(step.values) for step in package.postprocessing],
