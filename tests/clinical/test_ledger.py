@@ -82,8 +82,11 @@ def test_the_first_tampered_row_is_found(ledger: Ledger, name: str) -> None:
     with pytest.raises(LedgerError, match=r"row"):
         ledger.entries()
     size = ledger.path.stat().st_size
-    with pytest.raises(LedgerError):
-        ledger.append("edit", {}, actor="x")
+    with pytest.raises(LedgerError), ledger.exclusive():
+        pass
+    if b"".join(lines[-1:]) not in ledger.path.read_bytes().splitlines()[-1:]:
+        with pytest.raises(LedgerError):
+            ledger.append("edit", {}, actor="x")
     assert ledger.path.stat().st_size == size
 
 
@@ -98,6 +101,16 @@ def test_a_forged_chain_needs_the_checkpoint_that_was_kept_elsewhere(ledger: Led
     assert not verify_ledger(ledger, kept).fault
     with pytest.raises(LedgerError, match="NUMBER:HASH"):
         Head.read("6:abc")
+
+
+def test_a_row_behind_an_altered_one_does_not_hide_it(ledger: Ledger) -> None:
+    """Appending looks at the end only; whoever reads looks at everything."""
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"case":"c2"', b'"case":"c9"'))
+    ledger.append("edit", {"long": "x" * 200_000}, actor="x")
+    ledger.append("edit", {}, actor="x")
+    assert verify_ledger(ledger).faulty_sequence == 2
+    with pytest.raises(LedgerError, match="row 2"):
+        ledger.entries()
 
 
 def test_a_head_file_that_is_no_checkpoint_is_refused(ledger: Ledger) -> None:
@@ -175,7 +188,7 @@ def test_two_processes_append_at_once(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_a_ledger_that_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     for delay, how in ((0.02, signal.SIGKILL), (0.05, signal.SIGINT), (0.08, signal.SIGKILL)):
-        process = _start(path, "a", 100_000)
+        process = _start(path, "a", 5_000)
         assert process.stdout.readline() == "ready\n"
         time.sleep(delay)
         process.send_signal(how)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delineate.errors import UsageError
+
 if TYPE_CHECKING:
     from delineate.cli.commands import Session
     from delineate.workflows.dicom_out import Exported, ExportSettings
@@ -60,6 +62,18 @@ def declare_prediction(parser: argparse.ArgumentParser) -> None:
     ):
         group.add_argument(f"--{kind}", metavar="FILE", help=f"{words} in the output folder")
     segmentation_options(parser)
+
+
+def require_one_source(options: argparse.Namespace) -> None:
+    """Check that images or a study are to be segmented, and nothing is asked of a study that only images can have."""
+    if (options.input is None) == (options.dicom is None):
+        raise UsageError("Say what to segment: either -i IMAGES or --dicom STUDY.")
+    if options.dicom is None:
+        return
+    asked = {"--cluster": options.cluster, "--assess": options.assess, "--probabilities": options.probabilities}
+    for name, value in asked.items():
+        if value:
+            raise UsageError(f"{name} works with -i IMAGES only; leave it out for a DICOM study.")
 
 
 def predict_study(session: Session, model: Any) -> int:

@@ -28,6 +28,7 @@ RECOVERY = "ledger-recovered"
 """Kind of the row that tells that a torn last row was set aside."""
 RECORDER = "delineate"
 """Actor of rows that the program writes on its own account."""
+_TAIL_BYTES = 1 << 16
 KEYS = ("sequence", "time", "actor", "kind", "payload", "previous", "hash")
 
 
@@ -162,15 +163,23 @@ class Ledger:
     def append(self, kind: str, payload: Mapping[str, Any], *, actor: str) -> Entry:
         """Append one row; it is on the disk when this returns.
 
+        Only the last row is checked, against the head, so that the time does not grow with the ledger; if the two do
+        not fit each other everything is.
+
         Raises
         ------
         LedgerError
-            If the ledger was altered.
+            If the end of the ledger was altered.
         InputError
             If JSON cannot hold the payload.
         ResourceError
             If the disk is full or the folder cannot be written.
         """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(self._lock_path()):
+            last = _last_row(self)
+            if last is not None:
+                return _State(ledger=self, last=last).append(kind, actor, payload)
         with self.exclusive() as writer:
             return writer.append(kind, payload, actor=actor)
 
@@ -308,6 +317,14 @@ def _verified(ledger: Ledger) -> Verification:
 
 def _fault_of(line: bytes, number: int, before: Entry | None) -> Entry | str:
     """Return the row, or what is wrong with it."""
+    row = _own_fault(line, number)
+    if isinstance(row, Entry) and row.previous != (FIRST_LINK if before is None else before.hash):
+        return f"row {number} does not follow row {number - 1}: one of them was replaced."
+    return row
+
+
+def _own_fault(line: bytes, number: int) -> Entry | str:
+    """Return the row, or what is wrong with it alone."""
     try:
         row = json.loads(line)
         plain = _canonical(row).encode()
@@ -319,9 +336,29 @@ def _fault_of(line: bytes, number: int, before: Entry | None) -> Entry | str:
         return f"row {number} was altered: its content does not fit its hash."
     if row["sequence"] != number:
         return f"row {number} is missing or was moved: in its place stands row {row['sequence']}."
-    if row["previous"] != (FIRST_LINK if before is None else before.hash):
-        return f"row {number} does not follow row {number - 1}: one of them was replaced."
     return _entry(row)
+
+
+def _last_row(ledger: Ledger) -> Entry | None:
+    """Return the last row if it is whole and the one that the head names; None: look at everything."""
+    noted = _noted_head(ledger)
+    if noted is None or not ledger.path.exists():
+        return None
+    line = _last_line(ledger.path)
+    row = None if line is None else _own_fault(line, noted.sequence)
+    return row if isinstance(row, Entry) and row.head == noted else None
+
+
+def _last_line(path: Path) -> bytes | None:
+    """Return the last line without its end; None if it is torn."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        length, content = 0, b""
+        while content.count(b"\n") < 2 and length < size:
+            length = min(size, max(_TAIL_BYTES, 2 * length))
+            stream.seek(size - length)
+            content = stream.read(length)
+    return content[:-1].rpartition(b"\n")[2] if content.endswith(b"\n") else None
 
 
 def _noted_head(ledger: Ledger) -> Head | None:

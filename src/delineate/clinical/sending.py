@@ -1,8 +1,8 @@
 """Sending released files to an archive or a planning system by C-STORE; nothing else is ever sent.
 
 A file goes only if the ledger holds it as released, with this very SHA-256, of the version that was approved last.
-Where the peer refuses label maps, as archives older than their SOP class do, the binary segmentation of the same release
-goes in their place. Every file that was taken or refused is a row of the ledger.
+Where the peer refuses label maps, as archives older than their SOP class do, the binary segmentation of the same
+release goes in their place. Every file that was taken or refused is a row of the ledger.
 
 References
 ----------
