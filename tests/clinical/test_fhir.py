@@ -128,6 +128,10 @@ def test_what_a_bundle_says(draft: DraftResult, file: DicomFile, tmp_path: Path)
         "system": "http://unitsofmeasure.org",
         "code": "mL",
     }
+    assert "effectiveDateTime" not in volume  # the images have no date
+    draft.source.header.StudyDate = "20260102"
+    dated = draft_bundle(draft, measure_structures(draft), [file])
+    assert resources(dated, "Observation")[0]["effectiveDateTime"] == "2026-01-02"
     assert volume["meta"]["security"][0]["code"] == "AIAST"
     assert volume["subject"]["identifier"]["value"] == "P1"
     document = resources(bundle, "DocumentReference")[0]

@@ -246,7 +246,7 @@ MOVES: dict[str, Callable[[Ledger, DraftResult], object]] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(steps=st.lists(st.tuples(st.sampled_from([*MOVES, "approve", "release"]), st.integers(0, 1)), max_size=14))
 def test_nothing_is_released_before_its_approval(
     steps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory

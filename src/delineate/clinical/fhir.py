@@ -281,7 +281,7 @@ def _observation(context: _Context, structure: CodedStructure, code: Code, value
         "category": [_concept(f"{_TERMINOLOGY}/observation-category", "imaging", "Imaging")],
         "code": {**_coded(code), "text": f"{code.meaning} of {structure.name}"},
         "subject": _subject(context),
-        "effectiveDateTime": context.when,
+        **_effective(context),
         "bodySite": _body_site(structure),
         "method": {"text": f"Segmentation by {context.draft.result.provenance.model}"},
         "device": context.reference("device"),
@@ -309,7 +309,7 @@ def _report(context: _Context, observations: Sequence[str]) -> Resource:
         "category": [_concept(f"{_TERMINOLOGY}/v2-0074", "RAD", "Radiology")],
         "code": _concept(*_REPORT),
         "subject": _subject(context),
-        "effectiveDateTime": context.when,
+        **_effective(context),
         "issued": context.when,
         "result": [context.reference(name) for name in observations],
         "study" if context.r5 else "imagingStudy": [context.reference("study")],
@@ -405,6 +405,16 @@ def _person(approval: Approval) -> Resource:
         "identifier": _own_identifier("practitioner", approval.reviewer_id),
         "display": approval.reviewer_name.replace("^", " ").strip(),
     }
+
+
+def _effective(context: _Context) -> Resource:
+    """Return the day of the images, to which measurements belong; images say of no time zone."""
+    header = context.draft.source.header
+    for keyword in ("AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"):
+        day = str(header.get(keyword, "") or "")
+        if len(day) == 8 and day.isdigit():
+            return {"effectiveDateTime": f"{day[:4]}-{day[4:6]}-{day[6:]}"}
+    return {}
 
 
 def _device_key(context: _Context) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from delineate.case import Result
 from delineate.clinical.coding import CodedStructure
-from delineate.errors import ReviewError
+from delineate.errors import GeometryError, ReviewError
 from delineate.formats.dicom.source_series import SourceSeries
 
 _MADE_BY_REVIEW = object()
@@ -19,12 +19,23 @@ _MADE_BY_REVIEW = object()
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DraftResult:
-    """A segmentation of a DICOM series that nobody has approved; exports of it say UNAPPROVED or preliminary."""
+    """A segmentation of a DICOM series that nobody has approved; exports of it say UNAPPROVED or preliminary.
+
+    Raises
+    ------
+    GeometryError
+        If the label map does not lie on the voxels of the series.
+    """
 
     result: Result
     """Its label map lies on ``source.grid``."""
     source: SourceSeries
     structures: tuple[CodedStructure, ...]
+
+    def __post_init__(self) -> None:
+        differences = self.result.labels.grid.differences(self.source.grid)
+        if differences:
+            raise GeometryError(f"The label map does not lie on the voxels of the series: {'; '.join(differences)}.")
 
     @property
     def content_sha256(self) -> str:
