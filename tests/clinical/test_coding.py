@@ -105,6 +105,15 @@ def test_identities_are_stable_and_may_be_keyed() -> None:
     assert len(uids) == 4
 
 
+def test_a_tumour_is_no_place() -> None:
+    assert one("tumour").site is None
+    assert one("PTV").site is None
+    found = one("liver_tumor").site
+    assert found is not None
+    assert found.meaning == "Liver"
+    assert one("liver").site == one("liver").type
+
+
 def test_background_is_no_structure() -> None:
     found = code_structures([Structure(name="all", values=(0, 1, 2)), Structure(name="b", values=(0,))], series_uid="1")
     assert [s.values for s in found.structures] == [(1, 2)]

@@ -67,6 +67,13 @@ class CodedStructure:
     region: Code | None = None
     """Where an abnormal structure lies: the liver of a liver tumour."""
 
+    @property
+    def site(self) -> Code | None:
+        """The anatomy that the structure is or lies in; None where no more than an abnormality or a target is known."""
+        if self.region is not None:
+            return self.region
+        return None if self.category in (ABNORMAL, CONCEPT) else self.type
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coding:

@@ -295,9 +295,10 @@ def _observation(context: _Context, structure: CodedStructure, code: Code, value
 
 def _body_site(structure: CodedStructure) -> Resource:
     """Return where a structure is, with its side in words: R4 has one code for both."""
-    site = structure.region or structure.type
     side = f"{structure.laterality.meaning} " if structure.laterality else ""
-    return {**_coded(site), "text": f"{side}{site.meaning} ({structure.name})"}
+    if structure.site is None:
+        return {"text": f"{side}{structure.type.meaning} ({structure.name})"}
+    return {**_coded(structure.site), "text": f"{side}{structure.site.meaning} ({structure.name})"}
 
 
 def _report(context: _Context, observations: Sequence[str]) -> Resource:

@@ -180,7 +180,6 @@ def _group(
         family=concept(ARTIFICIAL_INTELLIGENCE),
         manufacturer=MANUFACTURER,
     )
-    site = structure.region or structure.type
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=structure.tracking_uid, identifier=structure.tracking_id),
         referenced_segment=ReferencedSegment(
@@ -191,15 +190,18 @@ def _group(
         ),
         finding_category=concept(structure.category),
         finding_type=concept(structure.type),
-        finding_sites=[
-            FindingSite(
-                anatomic_location=concept(site),
-                laterality=None if structure.laterality is None else concept(structure.laterality),
-            )
-        ],
+        finding_sites=_sites(structure),
         algorithm_id=algorithm,
         measurements=_measurements(found),
     )
+
+
+def _sites(structure: CodedStructure) -> list[FindingSite] | None:
+    """Return where a structure is; None for an abnormal one whose place is not known."""
+    if structure.site is None:
+        return None
+    side = None if structure.laterality is None else concept(structure.laterality)
+    return [FindingSite(anatomic_location=concept(structure.site), laterality=side)]
 
 
 def _measurements(found: StructureMeasures) -> list[Measurement]:
