@@ -90,6 +90,25 @@ def test_any_order_and_direction_of_axes(grid: Grid) -> None:
             assert back.grid == grid
 
 
+def test_masks_that_overlap_come_from_a_folder(grid: Grid, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    masks = {name: generator.random(SHAPE) < 0.4 for name in ("liver", "GTV", "spleen")}
+    masks["all"], masks["none"] = np.ones(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
+    for name, mask in masks.items():
+        write_labels(tmp_path / "masks" / f"{name}.nii.gz", LabelMap(array=mask.astype(np.uint8), grid=grid))
+    loaded = load_draft(tmp_path / "masks", tmp_path / "images")
+    assert any("empty masks were left out: ['none']" in notice for notice in loaded.notices)
+    export_drafts(loaded, {"rtstruct": "rt.dcm", "seg": "seg.dcm"}, tmp_path)
+    source = read_dicom(tmp_path / "images").source
+    found = read_seg(tmp_path / "seg.dcm", source)
+    assert {s.label for s in found.segments} == {"liver", "GTV", "spleen", "all"}
+    for segment, drawn in zip(found.segments, read_rtstruct(tmp_path / "rt.dcm", source).structures, strict=True):
+        assert np.array_equal(found.mask(segment.number), masks[segment.label])
+        assert np.array_equal(drawn.mask, masks[segment.label])
+    with pytest.raises(UsageError, match="named by their files"):
+        load_draft(tmp_path / "masks", tmp_path / "images", structures=[structure_of("liver=1")])
+
+
 def test_other_voxels_are_refused(grid: Grid, tmp_path: Path) -> None:
     shifted = Grid(
         shape=grid.shape, spacing_mm=grid.spacing_mm, origin_mm=(10.5, -20.0, 30.0), direction=grid.direction

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def _labels_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("labels", type=Path, metavar="LABELS", help="label map: NIfTI, NRRD, MHA, ...")
+    parser.add_argument(
+        "labels",
+        type=Path,
+        metavar="LABELS",
+        help="label map (NIfTI, NRRD, MHA, ...), or a folder with one mask per structure",
+    )
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="the DICOM series")
     parser.add_argument("--series", metavar="UID", help="which series, if there are several")
     parser.add_argument("--part", metavar="NAME", help="which volume of a 4-D series, as `inspect` names it")

@@ -50,9 +50,11 @@ from delineate.clinical.rtstruct import Holes, StructureSetSettings, write_draft
 from delineate.clinical.sending import Peer, send_released
 from delineate.clinical.structured_report import write_draft_sr, write_sr
 from delineate.errors import GeometryError, InputError, ReviewError, SomeCasesFailed, UsageError
+from delineate.formats.datasets.dataset import visible_images
 from delineate.formats.dicom.reading import DicomVolume, read_dicom
 from delineate.formats.dicom.source_series import SourceSeries
 from delineate.formats.images import read_labels
+from delineate.formats.magic import image_ending, image_stem
 from delineate.formats.nnunet.dataset_json import scheme_from_json
 from delineate.geometry.grid import Grid
 
@@ -125,7 +127,8 @@ def load_draft(
     Parameters
     ----------
     labels
-        An image of label values; on the series' voxels, with any order and direction of axes.
+        An image of label values; on the series' voxels, with any order and direction of axes. Or a folder of masks,
+        one image per structure named after it, which may overlap.
     images
         The folder of the DICOM series.
     structures
@@ -145,10 +148,19 @@ def load_draft(
         If there is nothing to write.
     """
     volume = read_dicom(images, series_uid=series_uid, part=part)
-    found = on_grid(read_labels(labels), volume.source.grid, str(labels))
+    masks: tuple[Structure, ...] = ()
+    if labels.is_dir():
+        if structures:
+            raise UsageError("Masks in a folder are named by their files; leave --structure and --structures out.")
+        found, masks = _merged_masks(labels, volume.source.grid)
+        named = tuple(structure for structure in masks if structure.values)
+    else:
+        found = on_grid(read_labels(labels), volume.source.grid, str(labels))
+        named = tuple(structures) or structures_beside(labels)
     values = [int(v) for v in np.unique(found.array) if v > 0]
-    named = tuple(structures) or structures_beside(labels)
     notices = _findings(volume)
+    if any(not structure.values for structure in masks):
+        notices.append(f"empty masks were left out: {sorted({s.name for s in masks} - {s.name for s in named})}.")
     unnamed = sorted(set(values) - {v for s in named for v in s.values})
     if unnamed:
         notices.append(f"values without a name: {unnamed}; name them with --structure NAME=VALUE.")
@@ -159,6 +171,29 @@ def load_draft(
         case_id=labels.name, labels=found, provenance=Provenance(software=f"delineate {__version__}", model=model)
     )
     return draft_of(result, volume.source, named, notices)
+
+
+def _merged_masks(folder: Path, grid: Grid) -> tuple[LabelMap, tuple[Structure, ...]]:
+    """Return masks that may overlap as one label map: every combination of masks that occurs is a value of its own."""
+    files = [path for path in visible_images(folder) if image_ending(path)]
+    if not files:
+        raise InputError(f"{folder}: expected a label map, or a folder with one mask per structure; found no image.")
+    combination = np.zeros(grid.shape, dtype=np.int64)
+    combinations: list[tuple[int, ...]] = [()]
+    for number, file in enumerate(files):
+        mask = on_grid(read_labels(file), grid, str(file)).array > 0
+        combination[mask] += len(combinations)
+        present, combination = np.unique(combination, return_inverse=True)
+        combination = combination.reshape(grid.shape)
+        both = [*combinations, *((*one, number) for one in combinations)]
+        combinations = [both[int(value)] for value in present]
+        if 0 not in present:  # masks that fill the whole image leave no background
+            combinations, combination = [(), *combinations], combination + 1
+    structures = tuple(
+        Structure(name=image_stem(file), values=tuple(v for v, one in enumerate(combinations) if number in one))
+        for number, file in enumerate(files)
+    )
+    return LabelMap(array=combination.astype(np.uint16), grid=grid), structures
 
 
 def draft_of(
