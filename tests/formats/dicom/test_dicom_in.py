@@ -129,6 +129,7 @@ import sys
 sys.modules["pydicom"] = None
 from pathlib import Path
 from delineate.cli.main import main
+from delineate.errors import UsageError
 from delineate.formats.images import read_image
 assert main(["dicom", "inspect", sys.argv[1]]) == 2
 try:
