@@ -8,6 +8,7 @@ The names below are the public Python interface; they are loaded when first used
     run = delineate.plan(dataset, out="run", budget="20min")
     model = delineate.train(run)
     result = model.predict("scan.nii.gz")
+    evaluation = delineate.evaluate("masks", "references", out="evaluation")
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EvaluationRequest": "delineate.workflows.evaluation_request",
     "Model": "delineate.workflows.model",
+    "evaluate": "delineate.workflows.interface",
     "load_model": "delineate.workflows.model",
     "open_dataset": "delineate.workflows.interface",
     "plan": "delineate.workflows.interface",
@@ -26,10 +29,11 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from delineate.workflows.interface import open_dataset, plan, train
+    from delineate.workflows.evaluation_request import EvaluationRequest
+    from delineate.workflows.interface import evaluate, open_dataset, plan, train
     from delineate.workflows.model import Model, load_model
 
-__all__ = ["Model", "__version__", "load_model", "open_dataset", "plan", "train"]
+__all__ = ["EvaluationRequest", "Model", "__version__", "evaluate", "load_model", "open_dataset", "plan", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,13 @@ def test_no_patient_is_on_both_sides_and_some_were_seen_twice():
     assert len({e.case_id for e in examinations}) == 30
 
 
+def test_every_patient_may_stay_on_one_scanner():
+    examinations = schedule(24, 6, 0, SCANNERS[:2], one_scanner=True)
+    for patient in {e.patient for e in examinations}:
+        assert len({e.scanner.name for e in examinations if e.patient == patient}) == 1
+    assert {e.scanner.name for e in examinations if not e.held_out} == {s.name for s in SCANNERS[:2]}
+
+
 def test_some_structures_only(tmp_path):
     dataset = write_phantom_dataset(tmp_path, cases=1, held_out=0, scale=3.0, structures=("aorta", "liver"))
     assert [s.name for s in dataset.scheme.structures] == ["aorta", "liver"]

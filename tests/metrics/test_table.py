@@ -12,7 +12,14 @@ from hypothesis.extra import numpy as npst
 from delineate.errors import GeometryError, LabelError, UsageError
 from delineate.metrics import boundary, overlap
 from delineate.metrics.centreline import centre_line_dice
-from delineate.metrics.table import METRICS, METRICS_RELOADED, NNUNET, WORST_VALUE, evaluate_structures
+from delineate.metrics.table import (
+    METRICS,
+    METRICS_RELOADED,
+    NNUNET,
+    WORST_VALUE,
+    evaluate_structures,
+    failed_structures,
+)
 from metrics.metric_cases import both_ways, pairs
 
 SPACING = (3.0, 0.8, 1.3)
@@ -165,3 +172,23 @@ def test_wrong_input_is_refused():
         evaluate_structures(prediction, reference, it, spacing_mm=SPACING, metrics=("volume",))
     with pytest.raises(UsageError, match="none for it"):
         evaluate_structures(prediction, reference, it, spacing_mm=SPACING, tolerance_mm={"that": 1.0})
+
+
+@pytest.mark.parametrize("policy", [WORST_VALUE, NNUNET, METRICS_RELOADED])
+def test_a_case_without_a_prediction_has_the_worst_values_under_every_policy(policy):
+    reference = np.zeros((4, 5, 6), np.uint8)
+    reference[1:3, 1:3, 1:4] = 1
+    there, absent = failed_structures(
+        reference, [("a", (1,)), ("b", (2,))], spacing_mm=(2.0, 1.0, 1.0), metrics=tuple(METRICS), policy=policy
+    )
+    assert there.presence == "false_negative"
+    assert (there.policy, there.predicted_ml) == (policy.name, 0)
+    diagonal = math.hypot(8, 5, 6)
+    for name, metric in METRICS.items():
+        if metric.best == 1:
+            assert there.values[name] == 0, name
+        elif metric.worst == "diagonal":
+            assert there.values[name] == pytest.approx(diagonal), name
+    assert there.values["relative_volume_error"] == -1
+    assert there.values["volume_error"] == pytest.approx(-12 * 2 / 1000)
+    assert all(math.isnan(value) for value in absent.values.values())

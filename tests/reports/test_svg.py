@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from delineate.reports.svg import clipped, element, hover, number, picture, quantity
+from delineate.reports.svg import clipped, element, hover, number, picture, quantity, shortened
 
 
 def test_texts_and_attributes_are_escaped():
@@ -45,3 +45,13 @@ def test_signs_are_shown_on_request():
 
 def test_long_texts_are_shortened():
     assert (clipped("spleen", 6), clipped("spleens", 6)) == ("spleen", "splee…")
+
+
+def test_the_middle_of_long_names_is_left_out():
+    assert shortened("vertebra_L1", 11) == "vertebra_L1"
+    assert (shortened("vertebra_L1", 7), shortened("abc", 2)) == ("ver…_L1", "a…")
+
+
+@pytest.mark.parametrize(("value", "text"), [(math.inf, "∞"), (-math.inf, "−∞"), (math.nan, "–")])
+def test_what_is_not_finite_is_a_sign(value, text):
+    assert (number(value), quantity(value, signed=True)) == (text, text)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import delineate
-from delineate.errors import ImageReadError, ModelError, SomeCasesFailed, UsageError
+from delineate.errors import DatasetError, ImageReadError, ModelError, SomeCasesFailed, UsageError
 from delineate.formats.datasets import CaseFiles, Dataset
-from delineate.workflows.evaluate_predictions import evaluate_folder
+from delineate.workflows.evaluate_model import EvaluationRequest, evaluate_model
 from delineate.workflows.run_dataset import RunOutcome
 from delineate.workflows.segment_folder import find_images, segment_files
 
@@ -87,16 +87,17 @@ def test_channels_are_found_by_their_numbers(tmp_path: Path) -> None:
 
 
 def test_evaluation_of_a_folder_writes_summary_and_report(finished: RunOutcome, phantoms: Path, tmp_path: Path) -> None:
-    summary = evaluate_folder(finished.folder.test_predictions, phantoms, tmp_path / "evaluation")
+    request = EvaluationRequest(predictions=finished.folder.test_predictions, references=phantoms)
+    evaluation = evaluate_model(request, tmp_path / "evaluation")
     assert finished.test is not None
-    assert summary.foreground_dice == pytest.approx(finished.test.foreground_dice)
+    dice = [row.metrics["dice"].mean for row in evaluation.table]
+    assert sum(dice) / len(dice) == pytest.approx(finished.test.foreground_dice)
     assert (tmp_path / "evaluation" / "summary.json").is_file()
-    assert (tmp_path / "evaluation" / "report.html").is_file()
 
 
 def test_evaluation_without_predictions_says_what_was_expected(phantoms: Path, tmp_path: Path) -> None:
-    with pytest.raises(SomeCasesFailed, match="named like"):
-        evaluate_folder(tmp_path, phantoms, tmp_path / "evaluation")
+    with pytest.raises(DatasetError, match="named like"):
+        evaluate_model(EvaluationRequest(predictions=tmp_path, references=phantoms), tmp_path / "evaluation")
 
 
 def test_a_truncated_image_names_its_file(model: delineate.Model, dataset: Dataset, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delineate.cli.scale_commands import manner_of, predict_on_cluster, train_elsewhere
+from delineate.cli.scale_commands import floating_precision, manner_of, predict_on_cluster, train_elsewhere
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
 from delineate.errors import DatasetError, UsageError
 from delineate.execution import Cancellation, Progress, Watched
@@ -53,8 +53,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", default="standard", help="time for everything: 5min, 2h, ...; default: nnU-Net's own"
     )
-    parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
+    _fold(parser)
     parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
+    _split(parser)
     _planning(parser)
     _start_model(parser)
     _workers(parser)
@@ -63,6 +64,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 def _run(session: Session) -> int:
     from delineate.workflows.presets import preset_named
     from delineate.workflows.run_dataset import RunSettings, run_dataset
+    from delineate.workflows.split_rule import split_rule
 
     options = session.options
     settings = RunSettings(
@@ -77,6 +79,7 @@ def _run(session: Session) -> int:
         mirroring=not options.no_mirroring,
         command=session.command,
         start_model=options.start_model,
+        split=split_rule(options.split_by, options.table),
     )
     outcome = run_dataset(options.dataset, options.out, settings, **session.watched)
     if outcome.test is not None:
@@ -119,6 +122,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", default="standard", help="time for training a fold: 20min, 2h, ...; default: nnU-Net's"
     )
+    _split(parser)
     _planning(parser)
     _start_model(parser)
     parser.add_argument(
@@ -133,6 +137,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 def _plan(session: Session) -> int:
     from delineate.workflows.presets import preset_named
     from delineate.workflows.run_dataset import RunSettings, plan_run
+    from delineate.workflows.split_rule import split_rule
 
     options = session.options
     settings = RunSettings(
@@ -145,6 +150,7 @@ def _plan(session: Session) -> int:
         repairs=frozenset(options.repair),
         start_model=options.start_model,
         plan_of=options.plan_of,
+        split=split_rule(options.split_by, options.table),
     )
     decision, words = plan_run(options.dataset, options.out, settings, **session.watched)
     print("\n".join((*words, *decision.recipe.reasons)))
@@ -179,7 +185,7 @@ def _preprocess(session: Session) -> int:
 def _train_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     _configuration(parser)
-    parser.add_argument("--fold", nargs="+", default=["0"], metavar="K", help="0 to 4, 'all', or '5fold'; default 0")
+    _fold(parser)
     parser.add_argument("--extend", metavar="TIME|STEPS", help="train a finished fold longer: 10min, or 2000 (steps)")
     _start_model(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
@@ -233,12 +239,23 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities (.npz)")
     parser.add_argument(
+        "--no-temperature", action="store_true", help="probabilities as the network states them, not calibrated"
+    )
+    parser.add_argument(
+        "--assess", action="store_true", help="also say how far each result can be trusted: quality.csv, worst first"
+    )
+    parser.add_argument(
         "--previous", type=Path, metavar="FOLDER", help="cascade: label maps of its first stage; default: predict them"
     )
     parser.add_argument("--no-postprocessing", action="store_true", help="leave label maps as the network made them")
     parser.add_argument("--overwrite", action="store_true", help="predict again what stands in the output folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
-    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "int8"),
+        help="int8: with openvino, for models that `quantise` allows it",
+    )
     cluster_option(parser)
     parser.add_argument(
         "--backend", default="torch", choices=("torch", "openvino"), help="what runs the networks; openvino: CPU only"
@@ -247,54 +264,37 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
 
 def _predict(session: Session) -> int:
     if session.options.cluster is not None:
+        if session.options.assess:
+            raise UsageError("--assess works without --cluster: run it here on the images that matter.")
         return predict_on_cluster(session)
+    from delineate.cli.trust_commands import print_assessments
     from delineate.workflows.model import load_model
     from delineate.workflows.segment_folder import find_images, segment_files
 
-    options = session.options
+    options, manner = session.options, manner_of(session.options)
     model = load_model(
         options.model,
         folds=options.fold,
         device=options.device,
         mirroring=not options.no_mirroring,
-        precision=options.precision,
+        precision=floating_precision(options),
         checkpoint=options.checkpoint,
         configuration=options.configuration,
     )
-    model = manner_of(options).of(model)
+    model = manner.of(model)
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,
         cases,
         options.out,
         probabilities=options.probabilities,
+        assess=options.assess,
         overwrite=options.overwrite,
         **session.watched,
     )
     print(f"{len(written)} label maps in {options.out}")
-    return 0
-
-
-def _evaluate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("predictions", type=Path, help="folder of label maps named like the dataset's cases")
-    _dataset(parser)
-    _out(parser)
-
-
-def _evaluate(session: Session) -> int:
-    from delineate.workflows.evaluate_predictions import evaluate_folder
-
-    options = session.options
-    summary = evaluate_folder(
-        options.predictions,
-        options.dataset,
-        options.out,
-        repairs=frozenset(options.repair),
-        command=session.command,
-        **session.watched,
-    )
-    _print_summary("evaluated cases", summary)
-    print(f"report  {options.out / 'report.html'}")
+    if options.assess:
+        print_assessments(options.out, [case.case_id for case in cases])
     return 0
 
 
@@ -349,6 +349,10 @@ def _phantoms_options(parser: argparse.ArgumentParser) -> None:
         "--scale", type=float, default=1.0, help="multiplies the voxel size; 0.5: eight times the voxels"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--scanner", nargs="+", default=[], metavar="NAME", help="soft, sharp, thick, oblique; default: all in turn"
+    )
+    parser.add_argument("--one-scanner", action="store_true", help="examine every patient on one scanner only")
 
 
 def _phantoms(session: Session) -> int:
@@ -361,6 +365,8 @@ def _phantoms(session: Session) -> int:
         held_out=options.held_out,
         scale=options.scale,
         seed=options.seed,
+        scanners=options.scanner,
+        one_scanner=options.one_scanner,
         progress=session.progress,
     )
     print(f"{len(dataset.training)} training and {len(dataset.testing)} test phantoms in {options.folder}")
@@ -374,7 +380,6 @@ COMMANDS = (
     Command(name="preprocess", help="prepare the cases of a plan", declare=_preprocess_options, run=_preprocess),
     Command(name="train", help="train folds of a plan; resume; extend", declare=_train_options, run=_train),
     Command(name="predict", help="segment images with a trained model", declare=_predict_options, run=_predict),
-    Command(name="evaluate", help="score label maps against references", declare=_evaluate_options, run=_evaluate),
     Command(name="report", help="score a trained run and write its report again", declare=_report_options, run=_report),
     Command(name="doctor", help="say what this machine can do", declare=_doctor_options, run=_doctor),
     Command(
@@ -406,6 +411,27 @@ def _planning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument(
         "--memory", metavar="SIZE", help="memory that training may use, such as 8GB; default: what is free"
+    )
+
+
+def _fold(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fold",
+        nargs="+",
+        default=["0"],
+        metavar="K",
+        help="numbers from 0, '5fold', 'every' (all folds of the splits), or 'all' (on all cases); default 0",
+    )
+
+
+def _split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--split-by",
+        metavar="COLUMN",
+        help="each fold holds out one group of this column of the table: site, scanner; default: folds by patient",
+    )
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="CSV or TSV with a row per case; default: the dataset's cases.csv"
     )
 
 
@@ -445,9 +471,9 @@ def _cores() -> int:
 
 def _folds(words: list[str]) -> tuple[str, ...]:
     folds = tuple(str(k) for k in range(5)) if words == ["5fold"] else tuple(words)
-    wrong = [fold for fold in folds if not (fold.isdigit() or fold == "all")]
+    wrong = [fold for fold in folds if not (fold.isdigit() or fold in ("all", "every"))]
     if wrong or len(set(folds)) != len(folds):
-        raise UsageError(f"--fold takes different numbers from 0, 'all' or '5fold'; got {' '.join(words)}.")
+        raise UsageError(f"--fold takes different numbers from 0, 'all', 'every' or '5fold'; got {' '.join(words)}.")
     return folds
 
 

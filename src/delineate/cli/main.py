@@ -11,7 +11,22 @@ from contextlib import contextmanager
 from types import FrameType
 
 from delineate import __version__
-from delineate.cli import anatomy_command, configurations_command, dicom_command, exchange_command, nnunet
+from delineate.cli import (
+    anatomy_command,
+    configurations_command,
+    convert_command,
+    dicom_command,
+    evaluate_command,
+    exchange_command,
+    monitor_command,
+    nnunet,
+    nuclei_command,
+    quantise_command,
+    raters_command,
+    sites_command,
+    study_command,
+    trust_commands,
+)
 from delineate.cli.commands import COMMANDS, Session
 from delineate.cli.live_progress import progress_for
 from delineate.cli.log_lines import log_to_terminal
@@ -51,7 +66,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"delineate {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    more = (anatomy_command, dicom_command, exchange_command, configurations_command, nnunet)
+    more = (
+        convert_command,
+        evaluate_command,
+        sites_command,
+        anatomy_command,
+        dicom_command,
+        exchange_command,
+        quantise_command,
+        configurations_command,
+        study_command,
+        monitor_command,
+        nnunet,
+        nuclei_command,
+        raters_command,
+        trust_commands,
+    )
     for command in (*COMMANDS, *(command for module in more for command in module.COMMANDS)):
         sub = commands.add_parser(command.name, help=command.help, description=command.help)
         sub.add_argument("--verbose", action="store_true", help="also print the cause of an error and debug messages")

@@ -6,8 +6,12 @@ TotalSegmentator also writes; programs that do not know it skip it.
 
 from __future__ import annotations
 
+import gzip
+import html
+import re
 import struct
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +29,10 @@ ALIGNMENT = 16
 """Extensions and the voxels after them begin at multiples of this (nifti1.h)."""
 VOX_OFFSET = 108
 """Byte of the header that holds where the voxels begin."""
+
+MOST_TABLE_BYTES = 1 << 20
+"""A table is looked for in so many bytes; 117 structures take some 12 thousand."""
+_LABEL = re.compile(r'<Label\b[^>]*\bKey="(\d+)"[^>]*>(?:<!\[CDATA\[(.*?)\]\]>|([^<]*))</Label>')
 
 Colour = tuple[int, int, int]
 
@@ -52,6 +60,24 @@ def write_labels_with_table(path: Path, labels: LabelMap, table: Mapping[int, tu
         write_image(plain, Image(array=labels.array[None].astype(dtype), grid=labels.grid))
         content = plain.read_bytes()
     write_bytes(path, bytes(imagecodecs.gzip_encode(_with_extension(content, table_xml(table)), level=GZIP_LEVEL)))
+
+
+def read_label_table(path: Path) -> dict[int, str]:
+    """Return value -> name of the table in the header of a NIfTI file, as Delineate and TotalSegmentator write it.
+
+    Empty if the file has none, is no NIfTI file, or cannot be read; that is told by whoever reads its voxels.
+    """
+    opener = gzip.open if path.name.endswith(".gz") else open
+    try:
+        with opener(path, "rb") as stream:
+            head = stream.read(MOST_TABLE_BYTES)
+    except (OSError, EOFError, zlib.error):
+        return {}
+    if len(head) < HEADER_BYTES + 4 or head[HEADER_BYTES] == 0:
+        return {}
+    end = int(struct.unpack_from("<f", head, VOX_OFFSET)[0]) if head[:4] == HEADER_BYTES.to_bytes(4, "little") else 0
+    text = head[HEADER_BYTES + 4 : min(end, len(head))].decode("utf-8", errors="ignore")
+    return {int(key): html.unescape(data or plain).strip() for key, data, plain in _LABEL.findall(text)}
 
 
 def table_xml(table: Mapping[int, tuple[str, Colour]]) -> str:

@@ -6,19 +6,21 @@ The caller's network is left as it is; tensors that need no change are shared wi
 from __future__ import annotations
 
 import copy
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from delineate.planning.recipe import Precision
 
+Network = TypeVar("Network", bound=nn.Module)
+
 DTYPES: Final[dict[Precision, torch.dtype]] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def converted(
-    network: nn.Module, *, device: torch.device | str, precision: Precision = "float32", channels_last: bool = False
-) -> nn.Module:
+    network: Network, *, device: torch.device | str, precision: Precision = "float32", channels_last: bool = False
+) -> Network:
     """Return a twin of ``network`` for prediction: evaluation mode, no deep supervision, no gradients.
 
     Floating-point weights get the number format and, with ``channels_last``, convolution kernels that layout. The twin

@@ -86,7 +86,8 @@ class NonInferiority:
         """The verdict in words."""
         interval = self.difference.interval
         numbers = (
-            f"difference {self.difference.value:.3f} [{interval.low:.3f}, {interval.high:.3f}], "
+            f"difference {self.difference.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+            f"{'' if self.higher_is_better else ' (positive is better)'}, "
             f"margin {self.margin:g}, {self.difference.n_used} cases"
         )
         if math.isnan(interval.low):

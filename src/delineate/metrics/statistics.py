@@ -124,10 +124,10 @@ def bootstrap_mean(
     """
     numbers = _validated(values, patients)
     _require_bootstrap(level, resamples)
-    sums, counts = _per_patient(numbers, patients)
+    sums, counts = patient_totals(numbers, patients)
     if len(sums) < 2:
         return Interval(low=math.nan, high=math.nan, level=level)
-    means = _resampled_means(sums, counts, generator, resamples)
+    means = resampled_means(sums, counts, generator, resamples)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=float(low), high=float(high), level=level)
 
@@ -300,9 +300,10 @@ def _validated(values: Sequence[float] | NDArray[np.float64], patients: Sequence
     return numbers
 
 
-def _per_patient(
+def patient_totals(
     numbers: NDArray[np.float64], patients: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (patient,) sums and counts of the numbers that are not NaN, patients in order of appearance."""
     kept = [(patient, number) for patient, number in zip(patients, numbers, strict=True) if not math.isnan(number)]
     # patients in order of appearance: calling them by other names changes nothing
     order = {patient: i for i, patient in enumerate(dict.fromkeys(patient for patient, _ in kept))}
@@ -311,9 +312,10 @@ def _per_patient(
     return sums.astype(np.float64), np.bincount(index).astype(np.float64)
 
 
-def _resampled_means(
+def resampled_means(
     sums: NDArray[np.float64], counts: NDArray[np.float64], generator: np.random.Generator, resamples: int
 ) -> NDArray[np.float64]:
+    """Return (resample,) means over cases of bootstrap samples of patients, from :func:`patient_totals`."""
     n = len(sums)
     rows = max(1, _BLOCK_DRAWS // n)
     parts = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -181,11 +181,82 @@ def evaluate_structures(
     return _measured_on_threads(measure, [_voxels(_box(values, seen, reference.shape)) for _, values in structures])
 
 
+def failed_structures(
+    reference: NDArray[Any],
+    structures: Sequence[tuple[str, tuple[int, ...]]],
+    *,
+    spacing_mm: Spacing,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    tolerance_mm: float | Mapping[str, float] = 1.0,
+    policy: EmptyPolicy = WORST_VALUE,
+    ignore: int | None = None,
+) -> tuple[StructureRow, ...]:
+    """Return the rows of a case that has no usable prediction: the worst value of every metric, under every policy.
+
+    A structure that the reference has counts as missed: scores are 0, distances the image's diagonal, and metrics
+    without a worst value (volume errors, added path length) are those of an empty mask. A structure that the reference
+    does not have gets no value, so that a failure never earns a perfect one.
+
+    Parameters
+    ----------
+    reference
+        Label values, ``(z, y, x)`` or ``(y, x)``, any integer dtype.
+    structures, spacing_mm, metrics, tolerance_mm, policy, ignore
+        See :func:`evaluate_structures`; the policy's name stands in the rows.
+
+    Raises
+    ------
+    DelineateError
+        As :func:`evaluate_structures`.
+    """
+    rows = evaluate_structures(
+        np.zeros_like(reference),
+        reference,
+        structures,
+        spacing_mm=spacing_mm,
+        metrics=metrics,
+        tolerance_mm=tolerance_mm,
+        policy=WORST_VALUE,
+        ignore=ignore,
+    )
+    return tuple(replace(row, policy=policy.name, values=_failed_values(row)) for row in rows)
+
+
+def _failed_values(row: StructureRow) -> dict[str, float]:
+    if row.presence == "true_negative":
+        return dict.fromkeys(row.values, math.nan)
+    # a score that an empty mask would win, such as the specificity, is 0 all the same
+    return {name: 0.0 if METRICS[name].best == 1 else value for name, value in row.values.items()}
+
+
 def presence_of(counts: Overlap) -> Presence:
     """Return whether the structure is in both label maps, in one, or in none."""
     if counts.predicted:
         return "true_positive" if counts.reference else "false_positive"
     return "false_negative" if counts.reference else "true_negative"
+
+
+def score_pair(pair: StructurePair, metric: str, *, policy: EmptyPolicy, diagonal_mm: float) -> float:
+    """Compute one metric of one structure whose masks are cut out and counted already.
+
+    Parameters
+    ----------
+    pair
+        The masks; its counts are of the whole image.
+    metric
+        A name of :data:`METRICS`.
+    policy
+        What the scores of empty masks are.
+    diagonal_mm
+        Of the whole image: what a distance is worth if exactly one mask is empty.
+
+    Raises
+    ------
+    UsageError
+        If the metric is unknown.
+    """
+    chosen = _chosen_metrics([metric])[metric]
+    return _value(chosen, pair, presence_of(pair.overlap), policy, diagonal_mm)
 
 
 def _chosen_metrics(names: Sequence[str]) -> dict[str, Metric]:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from delineate.errors import PlanError
+from delineate.metrics.evaluation.subgroups import NOT_RECORDED
 
 FOLDS = 5
 """Folds of a cross-validation (nnU-Net)."""
@@ -64,15 +65,65 @@ def make_splits(
     PlanError
         If ids repeat, or there are fewer patients than folds.
     """
-    ids = sorted(case_ids)
-    if len(set(ids)) != len(ids):
-        repeated = sorted({i for i in ids if ids.count(i) > 1})
-        raise PlanError(f"Case ids must be unique; repeated are: {', '.join(repeated[:5])}.")
+    ids = _unique(case_ids)
     patients = _cases_of_patients(ids, patient_of or {})
     _check_count(len(patients), len(ids), folds)
     single = len(patients) == len(ids)
     held_out = _shuffled_folds(ids, folds) if single else _balanced_folds(patients, folds)
     return tuple(_split(ids, fold) for fold in held_out)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldGroups:
+    """Which group each fold of a leave-one-group-out cross-validation holds out."""
+
+    column: str
+    """What the groups are: ``site``."""
+    names: tuple[str, ...]
+    """Of the groups, one per fold in order of the folds."""
+    not_recorded: tuple[str, ...] = ()
+    """Case ids without a group; they are a fold of their own and train in all others, whose group they may be of."""
+
+    @property
+    def words(self) -> str:
+        """Which fold holds out what, for a reader: ``0: Milan; 1: UCL``."""
+        return "; ".join(f"{fold}: {name}" for fold, name in enumerate(self.names))
+
+
+def leave_one_group_out(
+    case_ids: Sequence[str], group_of: Mapping[str, str], patient_of: Mapping[str, str] | None = None
+) -> dict[str, Split]:
+    """Return one fold per group: it validates exactly the cases of the group and trains on all others.
+
+    Parameters
+    ----------
+    case_ids
+        In any order, without repetitions.
+    group_of
+        Group (site, scanner) per case id; cases that are not named or named "" form the group ``not recorded``.
+    patient_of
+        Patient per case id; a case that is not named is its own patient. None: every case is.
+
+    Returns
+    -------
+    dict
+        Split by group; groups in order of their names, ``not recorded`` last.
+
+    Raises
+    ------
+    PlanError
+        If ids repeat, there are fewer than two groups, or a patient is in several groups; names all such patients.
+    """
+    ids = _unique(case_ids)
+    groups: dict[str, set[str]] = defaultdict(set)
+    for case_id in ids:
+        groups[group_of.get(case_id) or NOT_RECORDED].add(case_id)
+    if len(groups) < 2:
+        only = f"all {len(ids)} cases belong to '{next(iter(groups))}'" if groups else "there is no case"
+        raise PlanError(f"Leaving one group out needs at least 2 groups; {only}.")
+    _require_whole_patients(ids, groups, patient_of or {})
+    order = sorted(groups, key=lambda name: (name == NOT_RECORDED, name))
+    return {name: _split(ids, groups[name]) for name in order}
 
 
 def every_case(case_ids: Sequence[str]) -> Split:
@@ -137,6 +188,28 @@ def choose_split(splits: Sequence[Split], fold: int | Literal["all"], case_ids: 
             f"({', '.join(unknown[:5])}). Delete the splits file to make new splits."
         )
     return split
+
+
+def _unique(case_ids: Sequence[str]) -> list[str]:
+    ids = sorted(case_ids)
+    if len(set(ids)) != len(ids):
+        repeated = sorted({i for i in ids if ids.count(i) > 1})
+        raise PlanError(f"Case ids must be unique; repeated are: {', '.join(repeated[:5])}.")
+    return ids
+
+
+def _require_whole_patients(ids: Sequence[str], groups: Mapping[str, set[str]], patient_of: Mapping[str, str]) -> None:
+    torn = []
+    for cases in _cases_of_patients(ids, patient_of).values():
+        found = {name: sorted(members.intersection(cases)) for name, members in groups.items()}
+        parts = [f"{name} ({', '.join(members)})" for name, members in sorted(found.items()) if members]
+        if len(parts) > 1:
+            torn.append(f"{patient_of[cases[0]]} in {' and '.join(parts)}")
+    if torn:
+        raise PlanError(
+            f"Leaving one group out needs every patient in one group only; {len(torn)} patient(s) are in several: "
+            f"{'; '.join(torn)}. Leave cases of these patients out, or split by another column."
+        )
 
 
 def _cases_of_patients(ids: Sequence[str], patient_of: Mapping[str, str]) -> dict[str, list[str]]:

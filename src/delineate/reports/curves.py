@@ -56,6 +56,8 @@ class Line:
     name: str
     x: tuple[float, ...]
     y: tuple[float, ...]
+    guide: bool = False
+    """Whether it is something to compare with, drawn grey and dashed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,17 +133,19 @@ def _curve(line: Line, frame: Frame, index: int) -> Node:
     isolated = len(commands) == 1
     if isolated:  # a single point would be an invisible path
         commands.append(commands[0].replace("M", "L"))
-    return element("path", hover(line.name), d="".join(commands), class_=f"line {_line_class(index)}")
+    return element("path", hover(line.name), d="".join(commands), class_=f"line {_line_class(line, index)}")
 
 
 def _legend(line: Line, index: int) -> Node:
     y, x = 24 + 18.0 * index, WIDTH - LEGEND
     name = label(clipped(line.name, 24), x + 26, y + 4, class_="tick")
     name.append(hover(line.name))
-    return element("g", element("line", x1=x, x2=x + 20, y1=y, y2=y, class_=f"line {_line_class(index)}"), name)
+    return element("g", element("line", x1=x, x2=x + 20, y1=y, y2=y, class_=f"line {_line_class(line, index)}"), name)
 
 
-def _line_class(index: int) -> str:
+def _line_class(line: Line, index: int) -> str:
+    if line.guide:
+        return "guide dashed"
     return f"c{index % COLOURS}" + (" dashed" if index >= COLOURS else "")
 
 

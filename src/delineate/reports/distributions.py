@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from delineate.metrics.statistics import Spread
 from delineate.reports.axes import Axis
-from delineate.reports.svg import Node, clipped, element, hover, label, number, picture
+from delineate.reports.svg import Node, element, hover, label, number, picture, shortened
 
 WIDTH = 960.0
 ROW = 46.0
 TOP = 26.0
-LEFT = 180.0
+LEFT = 196.0
 RIGHT = 186.0
 GOLDEN = 0.6180339887498949
 """Steps of the golden ratio spread the dots of a row evenly and always in the same way."""
@@ -68,7 +68,7 @@ def _scale(axis: Axis, top: float, height: float) -> Node:
 
 def _row(row: Row, axis: Axis, top: float, decimals: int) -> Node:
     middle = top + ROW / 2
-    name = label(clipped(row.name, 26), LEFT - 14, middle + 4, anchor="end", class_="name")
+    name = label(shortened(row.name, 21), LEFT - 14, middle + 4, anchor="end", class_="name")
     name.append(hover(row.name))
     group = element("g", name)
     group.append(label(_mean_text(row.spread, decimals), WIDTH, middle + 4, anchor="end", class_="value"))

@@ -54,10 +54,18 @@ def clipped(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def shortened(text: str, length: int) -> str:
+    """Return the text with its middle left out beyond ``length`` characters: names often differ at their ends."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def number(value: float, decimals: int = 3, *, signed: bool = False) -> str:
-    """Return a number for people: fixed decimals, a true minus sign, a dash for NaN."""
-    if math.isnan(value):
-        return "–"
+    """Return a number for people: fixed decimals, a true minus sign, a dash for NaN, a lying eight for infinity."""
+    if not math.isfinite(value):
+        return _not_finite(value)
     text = f"{value:+,.{decimals}f}" if signed else f"{value:,.{decimals}f}"
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("+-")
@@ -66,9 +74,13 @@ def number(value: float, decimals: int = 3, *, signed: bool = False) -> str:
 
 def quantity(value: float, *, signed: bool = False) -> str:
     """Return a number with about three significant digits, for values of unknown size such as volumes."""
-    if math.isnan(value) or value == 0:
-        return "–" if math.isnan(value) else "0"
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else _not_finite(value)
     return number(value, max(0, 2 - math.floor(math.log10(abs(value)))) if abs(value) >= 1e-6 else 6, signed=signed)
+
+
+def _not_finite(value: float) -> str:
+    return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
 
 
 def _text(value: str | float) -> str:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from delineate.errors import DelineateError, Interrupted
 from delineate.execution import Cancellation, Progress, Silent, Watched
 from delineate.formats.datasets import CaseFiles, Dataset
-from delineate.formats.model_package import ModelPackage
+from delineate.formats.model_package import ModelPackage, write_package
 from delineate.metrics.scores import CaseScores
 from delineate.metrics.summary import Summary, summarise
 from delineate.reports import Fact, FailedCase, Fold
 from delineate.training.history import read_history
+from delineate.workflows.fit_trust import fit_trust_of_run
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import EVERY_CASE
 from delineate.workflows.predict_validation import predict_validation
@@ -60,7 +62,8 @@ def conclude_run(
     """
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
     model = assemble(package, run.machine, mirroring=mirroring)
-    validation = _validate(run, model, progress, cancellation)
+    validation = validate_folds(run, model, progress, cancellation)
+    notices = (*notices, *_learn_trust(run, package, validation, progress, cancellation))
     test = _test(run, model, progress, cancellation)
     conclusion = Conclusion(
         validation=summarise(validation.scores),
@@ -76,25 +79,56 @@ def conclude_run(
             histories={fold: read_history(run.folder.fold(fold)) for fold in package.weights},
             notices=tuple(notices),
         ),
-        facts=(*times, *machine_facts(run.machine), _mirroring_fact(model), *_validation_fact(conclusion)),
+        facts=(
+            *times,
+            *machine_facts(run.machine),
+            _mirroring_fact(model),
+            *_fold_facts(run),
+            *_validation_fact(conclusion),
+        ),
         provenance=software_facts(command, run.decision.recipe.seed),
     )
     return conclusion
 
 
-def _validate(run: TrainingRun, model: Model, progress: Progress, cancellation: Cancellation) -> Scored:
-    """Predict each fold's validation cases with that fold's network alone, and score them."""
+def validate_folds(run: TrainingRun, model: Model, progress: Progress, cancellation: Cancellation) -> Scored:
+    """Predict each fold's validation cases with that fold's network alone, watched, and score them.
+
+    Raises
+    ------
+    Interrupted
+        If a stop was requested; finished predictions stay.
+    """
     dataset, watched = run.planned.dataset, Watched(progress=progress, cancellation=cancellation)
     cases = {case.case_id: case for case in dataset.training}
     scores: list[CaseScores] = []
     failed: list[FailedCase] = []
     for fold in model.package.weights:
-        held_out, target = run.split(fold).validation, predict_validation(run, model, fold, **watched)
+        held_out, target = run.split(fold).validation, predict_validation(run, model, fold, watch=True, **watched)
         prediction_of = partial(_prediction_in, target, dataset)
         result = score_cases([cases[i] for i in held_out], dataset, prediction_of, target, **watched)
         scores.extend(result.scores)
         failed.extend(result.failed)
     return Scored(scores=tuple(scores), failed=tuple(failed))
+
+
+def _learn_trust(
+    run: TrainingRun, package: ModelPackage, validation: Scored, progress: Progress, cancellation: Cancellation
+) -> tuple[str, ...]:
+    """Put what is ordinary for the model into its package, unless it is there; return what the report should tell.
+
+    The run has its model and its scores without it, so what prevents it is told and nothing more.
+    """
+    if package.trust is not None:
+        return ()
+    try:
+        trust = fit_trust_of_run(run, package, validation.scores, progress=progress, cancellation=cancellation)
+        write_package(run.folder.model, replace(package, trust=trust))
+    except Interrupted:
+        raise
+    except DelineateError as error:
+        return (f"`predict --assess` knows nothing ordinary to compare with: {error}",)
+    return ()
 
 
 def _test(run: TrainingRun, model: Model, progress: Progress, cancellation: Cancellation) -> Scored | None:
@@ -135,7 +169,7 @@ def _findings(run: TrainingRun, folds: tuple[str, ...], validation: Scored, test
         )
     held_out = {fold: run.split(fold).validation for fold in folds}
     folder_of = {case_id: run.folder.validation(fold) for fold, ids in held_out.items() for case_id in ids}
-    several = tuple(Fold(name=f"fold {fold}", case_ids=ids) for fold, ids in held_out.items())
+    several = tuple(Fold(name=run.planned.title(fold), case_ids=ids) for fold, ids in held_out.items())
     return Findings(
         evaluation="training" if folds == (EVERY_CASE,) else "cross_validation" if len(folds) > 1 else "validation",
         scores=validation.scores,
@@ -149,6 +183,18 @@ def _findings(run: TrainingRun, folds: tuple[str, ...], validation: Scored, test
 def _mirroring_fact(model: Model) -> Fact:
     axes = model.tiling.mirror_axes
     return Fact(label="Mirroring in prediction", value=f"axes {', '.join(map(str, axes))}" if axes else "none")
+
+
+def _fold_facts(run: TrainingRun) -> tuple[Fact, ...]:
+    """Tell which group (site) each fold holds out, and which cases are of none."""
+    groups = run.planned.groups
+    if groups is None:
+        return ()
+    facts = [Fact(label=f"Folds leave one {groups.column} out", value=groups.words)]
+    if groups.not_recorded:
+        value = f"{', '.join(groups.not_recorded)}; they train in all other folds, whose {groups.column} they may be of"
+        facts.append(Fact(label=f"Cases of unknown {groups.column}", value=value))
+    return tuple(facts)
 
 
 def _validation_fact(conclusion: Conclusion) -> tuple[Fact, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from delineate.errors import SomeCasesFailed, UsageError
-from delineate.execution import Cancellation, Progress, Silent, Watched, write_text
+from delineate.execution import Cancellation, Progress, Silent, Watched, require_writable, write_text
 from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.images import write_labels
 from delineate.formats.model_package import DOCUMENT, read_package, write_package
@@ -144,6 +144,7 @@ def find_best(
         If a stop was requested; finished predictions stay.
     """
     watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
+    require_writable(out)
     members = _members(roots, device, mirroring=mirroring)
     cases = _cases(members)
     for member in members:
@@ -177,7 +178,7 @@ def _members(roots: Sequence[Path], device: str, *, mirroring: bool = True) -> t
     if not members:
         raise UsageError(
             f"{', '.join(map(str, roots))}: expected trained configurations with numbered folds; found none. Train "
-            "them first: `delineate train RUN --configuration NAME --fold 5fold`."
+            "them first: `delineate train RUN --configuration NAME --fold every`."
         )
     names_seen = [member.name for member in members]
     twice = sorted({name for name in names_seen if names_seen.count(name) > 1})

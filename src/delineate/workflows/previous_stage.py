@@ -138,7 +138,7 @@ def _previous_run(run: TrainingRun, stage: str) -> TrainingRun:
         raise UsageError(
             f"{run.folder.root} holds no trained {stage}, the stage before {run.decision.configuration.name}. Train it "
             f"first: `delineate plan DATASET --out {run.folder.root} --configuration {stage}`, then `delineate train "
-            f"{run.folder.root} --configuration {stage} --fold 5fold`."
+            f"{run.folder.root} --configuration {stage} --fold every`."
         )
     configuration, recipe = read_recipe(folder.recipe)
     return replace(run, folder=folder, decision=Decision(configuration=configuration, recipe=recipe))

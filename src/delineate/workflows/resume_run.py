@@ -12,7 +12,7 @@ from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.conclude_run import Conclusion, conclude_run
 from delineate.workflows.decide_training import decide_training
 from delineate.workflows.fine_tune import read_starting_point, start_from
-from delineate.workflows.plan_dataset import plan_dataset
+from delineate.workflows.plan_dataset import named_folds, plan_dataset
 from delineate.workflows.prepare_dataset import dataset_of_run
 from delineate.workflows.run_folder import RunFolder
 from delineate.workflows.train_model import TrainedModel, train_model
@@ -62,7 +62,9 @@ def train_run(  # noqa: PLR0913 - one keyword per choice of the command line
     if start_model is not None:
         run = _started_from(run, start_model)
     run.prepare(workers=workers, progress=progress or Silent(), cancellation=cancellation or Cancellation())
-    return train_model(run, folds=folds, extension=extension, progress=progress, cancellation=cancellation)
+    return train_model(
+        run, folds=named_folds(run.planned, folds), extension=extension, progress=progress, cancellation=cancellation
+    )
 
 
 def _started_from(run: TrainingRun, model: Path) -> TrainingRun:

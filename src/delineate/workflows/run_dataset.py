@@ -9,7 +9,7 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from delineate.execution import Cancellation, Progress, Silent, Watched, write_text
 from delineate.formats.datasets import Dataset, open_dataset, verified, verify_dataset
@@ -18,15 +18,17 @@ from delineate.formats.recipe_json import write_recipe
 from delineate.inference import Tiling
 from delineate.inference.tiling import lay_tiles
 from delineate.metrics.summary import Summary
+from delineate.planning.budget import check_budget
 from delineate.planning.presets import DEFAULT, Preset
 from delineate.reports import Fact, describe_plan
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.claim_folder import claim_folder
 from delineate.workflows.conclude_run import conclude_run
 from delineate.workflows.decide_training import Decision, decide_training
-from delineate.workflows.plan_dataset import plan_dataset
+from delineate.workflows.plan_dataset import PlannedDataset, named_folds, plan_dataset
 from delineate.workflows.planning_rule import PlanningRule, planning_rule
 from delineate.workflows.run_folder import RunFolder
+from delineate.workflows.split_rule import BY_PATIENT, SplitRule
 from delineate.workflows.train_model import train_model
 from delineate.workflows.training_run import TrainingRun
 
@@ -45,6 +47,7 @@ class RunSettings:
     budget_seconds: float | None
     """Wall-clock time for everything; None: nnU-Net's own schedule."""
     folds: tuple[str, ...] = ("0",)
+    """Numbers, ``all``, or ``every`` for all that the splits have."""
     configuration: str | None = None
     """Name of the plan's configuration to train, such as ``3d_lowres``; None: the planner chooses."""
     preset: Preset = DEFAULT
@@ -58,6 +61,8 @@ class RunSettings:
     """A trained model to start from."""
     plan_of: Path | None = None
     """A run's folder or plans file of another dataset, whose plan is used."""
+    split: SplitRule = BY_PATIENT
+    """How the cases are divided into folds."""
     command: str = "delineate run"
     """How the run was started, for the report."""
 
@@ -119,11 +124,14 @@ def run_dataset(
     """
     watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
     watch, folder = _Stopwatch(), RunFolder(root=out, configuration=settings.configuration)
+    if settings.budget_seconds is not None:
+        check_budget(settings.budget_seconds)
     machine = find_machine(settings.device, memory_bytes=settings.memory_bytes)
     rule = planning_rule(settings.start_model, settings.plan_of)
     dataset = _sound_dataset(source, folder, settings, rule, **watched)
     watch.lap("verify")
-    planned = plan_dataset(dataset, folder, preset=settings.preset, rule=rule, workers=settings.workers, **watched)
+    planned = _planned(dataset, folder, settings, rule, **watched)
+    settings = replace(settings, folds=named_folds(planned, settings.folds))
     watch.lap("plan")
     seconds = _training_seconds(settings, watch)
     decision = decide_training(planned, folder, machine, budget_seconds=seconds, start=rule.start)
@@ -172,9 +180,11 @@ def plan_run(
     machine = find_machine(settings.device, memory_bytes=settings.memory_bytes)
     rule = planning_rule(settings.start_model, settings.plan_of)
     dataset = _sound_dataset(source, folder, settings, rule, **watched)
-    planned = plan_dataset(dataset, folder, preset=settings.preset, rule=rule, workers=settings.workers, **watched)
+    planned = _planned(dataset, folder, settings, rule, **watched)
     decision = decide_training(planned, folder, machine, budget_seconds=settings.budget_seconds, start=rule.start)
-    return decision, describe_plan(planned.plan, decision.configuration, decision.recipe)
+    groups = planned.groups
+    folds = () if groups is None else (f"Folds leave one {groups.column} out: {groups.words}.",)
+    return decision, (*describe_plan(planned.plan, decision.configuration, decision.recipe), *folds)
 
 
 def _sound_dataset(
@@ -191,10 +201,31 @@ def _sound_dataset(
     verification = verify_dataset(dataset, workers=settings.workers, progress=progress, cancellation=cancellation)
     write_text(folder.verification, json.dumps([fault.text() for fault in verification.faults], indent=1))
     dataset = verified(dataset, verification)
-    claim_folder(folder, dataset, settings.preset, settings.budget_seconds, rule.origin)
+    claim_folder(
+        folder,
+        dataset,
+        settings.preset,
+        settings.budget_seconds,
+        origin=rule.origin,
+        split_by=settings.split.claim,
+    )
     if not folder.dataset.exists():
         write_text(folder.dataset, json.dumps(dataset_json_of(dataset), indent=2))
     return dataset
+
+
+def _planned(
+    dataset: Dataset, folder: RunFolder, settings: RunSettings, rule: PlanningRule, **watched: Unpack[Watched]
+) -> PlannedDataset:
+    return plan_dataset(
+        dataset,
+        folder,
+        preset=settings.preset,
+        rule=rule,
+        split=settings.split,
+        workers=settings.workers,
+        **watched,
+    )
 
 
 def dataset_json_of(dataset: Dataset) -> dict[str, Any]:

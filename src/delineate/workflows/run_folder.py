@@ -62,6 +62,11 @@ class RunFolder:
         return self.root / "splits_final.json"
 
     @property
+    def fold_groups(self) -> Path:
+        """Which group (site) each fold holds out; absent where folds are made by patient."""
+        return self.root / "fold_groups.json"
+
+    @property
     def recipe(self) -> Path:
         """What is trained and how: the chosen configuration and recipe, with the reasons."""
         return self.own / "recipe.json"

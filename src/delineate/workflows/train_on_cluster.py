@@ -11,6 +11,7 @@ from delineate.errors import SomeCasesFailed
 from delineate.execution import Cancellation, Cluster, Progress, Watched, map_items
 from delineate.training import Extension
 from delineate.training.machine import AUTO
+from delineate.workflows.plan_dataset import named_folds
 from delineate.workflows.resume_run import open_run
 from delineate.workflows.train_model import TrainedModel, train_fold, train_model
 
@@ -79,14 +80,15 @@ def train_on_cluster(
         run.prepare(cluster=cluster, **watched)
     tasks = [
         FoldTask(root=root, configuration=configuration, fold=fold, device=device, extension=extension)
-        for root in runs
-        for fold in folds
+        for root, run in runs.items()
+        for fold in named_folds(run.planned, folds)
     ]
     outcomes = map_items(partial(train_one, cluster.cancellation), tasks, what="train", backend=cluster, **watched)
     failures = [f"{o.item.root.name}, fold {o.item.fold}: {o.error}" for o in outcomes if o.error is not None]
     if failures:
         raise SomeCasesFailed(f"{len(failures)} of {len(tasks)} folds could not be trained.", failures)
-    return {root: train_model(run, folds=folds) for root, run in runs.items()}  # all are finished: only the package
+    # all are finished: only the package
+    return {root: train_model(run, folds=named_folds(run.planned, folds)) for root, run in runs.items()}
 
 
 def train_one(cancellation: Cancellation, task: FoldTask) -> None:

@@ -11,6 +11,7 @@ from delineate.execution import Watched
 from delineate.training import Extension
 from delineate.training.distributed import Place, join, launch
 from delineate.training.machine import AUTO
+from delineate.workflows.plan_dataset import named_folds
 from delineate.workflows.resume_run import open_run
 from delineate.workflows.train_model import TrainedModel, train_model
 
@@ -72,4 +73,4 @@ def train_in_place(
         if ranks.writes:
             run.prepare(workers=workers, **watched)
         ranks.wait()
-        return train_model(run, folds=folds, extension=extension, ranks=ranks, **watched)
+        return train_model(run, folds=named_folds(run.planned, folds), extension=extension, ranks=ranks, **watched)

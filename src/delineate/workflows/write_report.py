@@ -111,7 +111,7 @@ def _with_training(report: ReportData, training: TrainingStory, dataset: Dataset
         plan_table=tabulate_plan(configuration, recipe),
         reasons=recipe.reasons,
         histories=tuple(
-            History(name=f"fold {fold}", records=tuple(records), structures=names)
+            History(name=training.planned.title(fold), records=tuple(records), structures=names)
             for fold, records in training.histories.items()
         ),
         training_examples=tuple((facts.name, facts.cases) for facts in training.planned.fingerprint.structures),

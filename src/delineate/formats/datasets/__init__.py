@@ -77,7 +77,8 @@ def _seen(folder: Path) -> str:
 def _advice(folder: Path) -> str:
     if (folder / "dataset_description.json").is_file():
         return (
-            "It looks like BIDS, which is not read yet: BIDS does not say which derivative is the mask. Link the files "
-            "into images/ and labels/ with equal names (sub-XX in the names still groups patients). Understood are:"
+            "It looks like BIDS, which does not say which derivative is the mask of what. Make a dataset of it with "
+            "`delineate convert-bids FOLDER --mask NAME=ENDING -o OUT`, where ENDING is how the names of the masks end "
+            "(liver=seg-manual). Understood without this are:"
         )
     return "Arrange or link the files in one of the layouts below. Understood are:"

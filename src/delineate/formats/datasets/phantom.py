@@ -35,7 +35,7 @@ class Examination:
     held_out: bool
 
 
-def write_phantom_dataset(
+def write_phantom_dataset(  # noqa: PLR0913 - one keyword per property of the dataset
     folder: Path,
     *,
     cases: int = 24,
@@ -43,6 +43,7 @@ def write_phantom_dataset(
     seed: int = 0,
     scale: float = 1.0,
     scanners: Sequence[Scanner] = SCANNERS,
+    one_scanner: bool = False,
     structures: Sequence[str] = STRUCTURES,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -60,6 +61,8 @@ def write_phantom_dataset(
         Multiplies the scanners' voxel sizes; 1 gives about 60x47x45 voxels.
     scanners
         Taken in turn.
+    one_scanner
+        Examine every patient on one scanner only, so that cases can be divided by scanner.
     structures
         Which structures get labels.
     progress
@@ -75,7 +78,7 @@ def write_phantom_dataset(
     if cases < 1 or held_out < 0 or not scanners:
         raise UsageError(f"A phantom dataset needs a case and a scanner; asked for {cases} and {len(scanners)}.")
     scheme = torso_scheme(structures)
-    examinations = schedule(cases, held_out, seed, scanners)
+    examinations = schedule(cases, held_out, seed, scanners, one_scanner=one_scanner)
     write = partial(_write, folder=folder, scale=scale, structures=tuple(structures))
     outcomes = map_items(write, examinations, what="phantoms", progress=progress)
     for outcome in outcomes:
@@ -89,7 +92,9 @@ def write_phantom_dataset(
     return open_nnunet_raw(folder, read_declaration(folder / "dataset.json"), frozenset())
 
 
-def schedule(cases: int, held_out: int, seed: int, scanners: Sequence[Scanner]) -> list[Examination]:
+def schedule(
+    cases: int, held_out: int, seed: int, scanners: Sequence[Scanner], *, one_scanner: bool = False
+) -> list[Examination]:
     """Return which patient is examined on which scanner; training cases first, then held-out ones of other patients."""
     examinations: list[Examination] = []
     patient = seed
@@ -98,7 +103,8 @@ def schedule(cases: int, held_out: int, seed: int, scanners: Sequence[Scanner]) 
         while written < total:
             scans = 2 if (patient - seed) % TWO_SCANS_EVERY == TWO_SCANS_EVERY - 1 else 1
             for scan in range(min(scans, total - written)):
-                scanner = scanners[len(examinations) % len(scanners)]
+                turn = patient - seed if one_scanner else len(examinations)
+                scanner = scanners[turn % len(scanners)]
                 case_id = f"torso_{patient:04d}_{scan}"
                 examinations.append(
                     Examination(case_id=case_id, patient=patient, scan=scan, scanner=scanner, held_out=apart)

@@ -9,3 +9,8 @@ model_comparison    is it better than another model?
 rater_study         does it differ from people more than they differ among themselves?
 trust_study         does it know when it is wrong?
 """
+
+from delineate.metrics.evaluation.model_comparison import compare_models
+from delineate.metrics.evaluation.subgroups import adjust_over_columns, compare_groups
+
+__all__ = ["adjust_over_columns", "compare_groups", "compare_models"]

@@ -1,0 +1,36 @@
+"""The command ``nuclei``: pictures in, every nucleus by itself out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from delineate.cli.commands import Command, Session
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of them")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--model", type=Path, required=True, help="model of instances that `run` trained")
+    parser.add_argument(
+        "--mpp", type=float, metavar="UM", help="micrometres per pixel; without it lengths are told in pixels"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+
+
+def _run(session: Session) -> int:
+    from delineate.workflows.segment_instances import load_instance_model
+    from delineate.workflows.segment_pictures import segment_pictures
+
+    options = session.options
+    model = load_instance_model(options.model, device=options.device, precision=options.precision)
+    found = segment_pictures(model, options.pictures, options.out, pixel_um=options.mpp, **session.watched)
+    for picture in found:
+        kinds = ", ".join(f"{name} {count}" for name, count in picture.by_type)
+        print(f"{picture.name}: {picture.count} nuclei{' (' + kinds + ')' if kinds else ''}")
+    print(f"label maps, GeoJSON, tables and pictures in {options.out}")
+    return 0
+
+
+COMMANDS = (Command(name="nuclei", help="find every nucleus of microscope pictures", declare=_options, run=_run),)
