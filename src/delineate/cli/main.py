@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         evaluate_command,
         sites_command,
         anatomy_command,
+        dicom_command,
         exchange_command,
         quantise_command,
         configurations_command,

@@ -25,6 +25,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from delineate.errors import ImageReadError
+from delineate.formats.dicom.planes import text_of
 from delineate.formats.dicom.series_report import Finding, finding
 
 NOT_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "RWV", "ANN", "REG", "FID", "DOC")
@@ -40,6 +41,7 @@ LARGEST_ZIP_BYTES = 8 << 30
 """Of all entries of a zip together; they are held in memory."""
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PREAMBLE = 128
+_COUNTS = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 
 
@@ -106,8 +108,15 @@ def open_pile(path: Path) -> Pile:
     return pile
 
 
-def raw_pixels(dataset: Dataset) -> bytes:
+def raw_pixels(dataset: Dataset, scratch: bytearray | None = None) -> bytes | memoryview:
     """Return the value of the pixel element as it is stored.
+
+    Parameters
+    ----------
+    dataset
+        An image of :func:`open_pile`.
+    scratch
+        Memory to read into if it is long enough; the value then lasts until the next call.
 
     Raises
     ------
@@ -119,7 +128,10 @@ def raw_pixels(dataset: Dataset) -> bytes:
     if isinstance(raw, RawDataElement) and raw.value is None and raw.length != _UNDEFINED_LENGTH:
         with Path(str(dataset.filename)).open("rb") as stream:
             stream.seek(raw.value_tell)
-            return stream.read(raw.length)
+            if scratch is None or len(scratch) < raw.length:
+                return stream.read(raw.length)
+            view = memoryview(scratch)
+            return view[: stream.readinto(view[: raw.length])]
     value: bytes = raw.value if raw.value is not None else dataset[tag].value
     return value
 
@@ -134,8 +146,7 @@ def _nothing(path: Path, pile: Pile) -> str:
 
 def _add(pile: Pile, seen: dict[str, Instance], instance: Instance) -> None:
     """Add an image unless it is there already; one identifier on two different images is a trouble."""
-    series = str(instance.dataset.get("SeriesInstanceUID", "") or "")
-    uid = str(instance.dataset.get("SOPInstanceUID", "") or "")
+    series, uid = (text_of(instance.dataset, keyword) for keyword in ("SeriesInstanceUID", "SOPInstanceUID"))
     if uid and uid in seen:
         if _fingerprint(seen[uid].dataset) == _fingerprint(instance.dataset):
             words = "an instance is there twice; the second copy was left out"
@@ -244,13 +255,13 @@ def _opened(name: str, source: Path | bytes) -> Dataset | None:
 
 def _checked(dataset: Dataset, source: Path | bytes) -> Dataset | None:
     """Return an image whose pixels are all there; None for another object."""
-    if str(dataset.get("Modality", "")) in NOT_IMAGES:
+    if text_of(dataset, "Modality") in NOT_IMAGES:
         return None
     if "Rows" not in dataset and "Image Storage" not in UID(_class_of(dataset)).name:
         if not _class_of(dataset):
             raise _Damaged
         return None
-    series = str(dataset.get("SeriesInstanceUID", "") or "")
+    series = text_of(dataset, "SeriesInstanceUID")
     stored = next((tag for tag in PIXELS if tag in dataset), None)
     if stored is None or "Rows" not in dataset:
         raise _Damaged(series)
@@ -265,17 +276,17 @@ def _checked(dataset: Dataset, source: Path | bytes) -> Dataset | None:
 
 def _least_bytes(dataset: Dataset) -> int:
     """Return how long uncompressed pixels of the header's size are."""
-    counts = [int(dataset.get(keyword) or 1) for keyword in ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")]
-    bits = int(dataset.get("BitsAllocated") or 8)
+    counts = [int(text_of(dataset, keyword) or 1) for keyword in _COUNTS]
+    bits = int(text_of(dataset, "BitsAllocated") or 8)
     for count in counts:
         bits *= count
     # YBR_FULL_422 stores two colours of three
-    return 0 if "422" in str(dataset.get("PhotometricInterpretation", "")) else bits // 8
+    return 0 if "422" in text_of(dataset, "PhotometricInterpretation") else bits // 8
 
 
 def _class_of(dataset: Dataset) -> str:
     meta = getattr(dataset, "file_meta", Dataset())
-    return str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
+    return text_of(dataset, "SOPClassUID") or text_of(meta, "MediaStorageSOPClassUID")
 
 
 def _begins_as_dicom(source: Path | bytes) -> bool:

@@ -81,10 +81,11 @@ def decode_planes(planes: Sequence[Plane]) -> NDArray[Any]:
     """
     volume = np.empty((len(planes), planes[0].rows, planes[0].columns), dtype=_dtype_for(planes))
     opened: dict[int, NDArray[Any]] = {}
+    scratch = bytearray(volume[0].size * 4)  # read into again and again: fresh memory costs more than the reading
     faults: list[str] = []
     for index, plane in enumerate(planes):
         try:
-            _fill(volume[index], plane, _stored(plane, opened))
+            _fill(volume[index], plane, _stored(plane, opened, scratch))
         except Exception as error:  # noqa: BLE001  # decoders raise whatever they like on damaged data
             faults.append(f"{plane.file} ({type(error).__name__})")
     if faults:
@@ -100,7 +101,7 @@ def decode_planes(planes: Sequence[Plane]) -> NDArray[Any]:
 
 def _dtype_for(planes: Sequence[Plane]) -> type[np.generic]:
     """Return a type that holds the intensities of all planes."""
-    if any("PixelData" not in p.dataset or p.slope % 1 or p.intercept % 1 for p in planes):
+    if any(p.slope % 1 or p.intercept % 1 or "PixelData" not in p.dataset for p in planes):
         return np.float32
     ends = [end * plane.slope + plane.intercept for plane in planes for end in _stored_range(plane.dataset)]
     fitting = (
@@ -114,10 +115,10 @@ def _stored_range(dataset: Dataset) -> tuple[int, int]:
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if int(dataset.PixelRepresentation) else (0, (1 << bits) - 1)
 
 
-def _stored(plane: Plane, opened: dict[int, NDArray[Any]]) -> NDArray[Any]:
+def _stored(plane: Plane, opened: dict[int, NDArray[Any]], scratch: bytearray) -> NDArray[Any]:
     """Return the stored numbers (y, x) of a plane; a multi-frame file is decoded once."""
     if plane.frame is None:
-        only: NDArray[Any] = stored_frames(plane)[0]
+        only: NDArray[Any] = stored_frames(plane, scratch)[0]
         return only
     key = id(plane.dataset)
     if key not in opened:
@@ -126,7 +127,7 @@ def _stored(plane: Plane, opened: dict[int, NDArray[Any]]) -> NDArray[Any]:
     return one
 
 
-def stored_frames(plane: Plane) -> NDArray[Any]:
+def stored_frames(plane: Plane, scratch: bytearray | None = None) -> NDArray[Any]:
     """Return all frames (frame, y, x) of a plane's instance."""
     dataset, syntax = plane.dataset, UID(str(plane.dataset.file_meta.TransferSyntaxUID))
     shape = (-1, plane.rows, plane.columns)
@@ -137,14 +138,14 @@ def stored_frames(plane: Plane) -> NDArray[Any]:
         array = dataset.pixel_array
     elif syntax in _CODECS:
         count = int(plane.text("NumberOfFrames") or 1)
-        codes = generate_frames(raw_pixels(dataset), number_of_frames=count)
+        codes = generate_frames(bytes(raw_pixels(dataset)), number_of_frames=count)
         array = np.stack([_CODECS[syntax](code) for code in codes])
     else:
         kind = np.dtype(_ALLOCATED[int(dataset.BitsAllocated)]).newbyteorder(
             ">" if syntax == ExplicitVRBigEndian else "<"
         )
         size = plane.rows * plane.columns * int(plane.text("NumberOfFrames") or 1)
-        array = np.frombuffer(raw_pixels(dataset), dtype=kind, count=size)
+        array = np.frombuffer(raw_pixels(dataset, scratch), dtype=kind, count=size)
     return _significant(array.reshape(shape), dataset)
 
 

@@ -6,13 +6,16 @@ header; no pixel is decoded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.tag import BaseTag, Tag
 
 from delineate.errors import GeometryError
 
@@ -131,13 +134,26 @@ def planes_of(file: str, dataset: Dataset) -> tuple[Plane, ...]:
 
 def text_of(dataset: Dataset, keyword: str) -> str:
     """Return an attribute as text, several values parted by backslashes; empty if it is absent or damaged."""
-    try:
-        value = dataset.get(keyword)
-    except Exception:  # noqa: BLE001  # a damaged value is as good as none, whatever its parser raises
-        return ""
+    value = _value_of(dataset, keyword)
     if value is None:
         return ""
     return str(value) if isinstance(value, str) or not isinstance(value, Sequence) else "\\".join(map(str, value))
+
+
+def _value_of(dataset: Dataset, keyword: str) -> Any:
+    """Return the value of an attribute; None if it is absent or damaged."""
+    tag = _tag_of(keyword)
+    if tag not in dataset:
+        return None
+    try:
+        return dataset[tag].value
+    except Exception:  # noqa: BLE001  # a damaged value is as good as none, whatever its parser raises
+        return None
+
+
+@cache
+def _tag_of(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -194,7 +210,7 @@ def _placement(
 def _instance_parts(dataset: Dataset) -> dict[str, str]:
     parts: dict[str, str] = {}
     for name, keyword in _PARTS:
-        value = text_of(dataset, keyword) if keyword in dataset else ""
+        value = text_of(dataset, keyword)
         if value:
             parts.setdefault(name, value)
     return parts
@@ -222,9 +238,11 @@ def _frame_parts(dataset: Dataset, groups: _Groups) -> dict[str, str]:
 
 def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """Return the numbers of an attribute; None if it is absent, empty, of another length, or no number."""
-    try:
-        value: Any = dataset.get(keyword)
-        numbers = tuple(float(v) for v in (value if count > 1 else [value]))
-    except Exception:  # noqa: BLE001  # a damaged value is as good as none, whatever its parser raises
+    value = _value_of(dataset, keyword)
+    if value is None or value == "":
         return None
-    return numbers if len(numbers) == count and bool(np.isfinite(numbers).all()) else None
+    try:
+        numbers = tuple(float(v) for v in (value if count > 1 else [value]))
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
