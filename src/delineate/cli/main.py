@@ -77,7 +77,6 @@ def build_parser() -> argparse.ArgumentParser:
         configurations_command,
         study_command,
         monitor_command,
-        dicom_command,
         nnunet,
         nuclei_command,
         raters_command,
