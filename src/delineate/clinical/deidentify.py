@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydicom import DataElement, Dataset, Sequence, dcmwrite
-from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
@@ -28,7 +28,7 @@ from pydicom.uid import UID
 
 from delineate import __version__
 from delineate.clinical.attributes import code_item
-from delineate.clinical.deidentify_identifiers import Identifiers
+from delineate.clinical.deidentify_identifiers import Identifiers, representation
 from delineate.clinical.deidentify_keys import Keys
 from delineate.clinical.deidentify_profile import CLEAN_PIXELS, Action, Profile
 from delineate.clinical.deidentify_values import BYTES, age_told, dummy, known_words_only, shifted
@@ -171,11 +171,14 @@ class _Walk:
         for tag in sorted(dataset.keys()):
             for element in self._element(dataset, tag):
                 made[element.tag] = element
+        # elements that stay as they were read are then written as they were read, not decoded and encoded
+        implicit, little = dataset.original_encoding
+        made.set_original_encoding(implicit, little, dataset.original_character_set)
         return made
 
     def _element(self, dataset: Dataset, tag: BaseTag) -> Iterator[DataElement | RawDataElement]:
         """Yield what takes the place of an element: one, or none."""
-        vr = _representation(dataset, tag)
+        vr = representation(dataset, tag)
         if tag.is_private:
             yield from self._private(dataset, tag, vr)
             return
@@ -266,7 +269,7 @@ class _Walk:
         """Return an item of the same attributes that says nothing."""
         made = Dataset()
         for tag in item.keys():
-            vr = _representation(item, tag)
+            vr = representation(item, tag)
             if not tag.is_private and vr != "SQ":
                 made[tag] = _dummy_element(tag, vr, "", self.rules.keys)
         return made
@@ -361,21 +364,6 @@ class _Walk:
 def _dummy_element(tag: BaseTag, vr: str, original: str, keys: Keys) -> DataElement:
     first = vr.split(" or ")[0]
     return DataElement(tag, first, "2.25.0" if first == "UI" else dummy(first, tag, original, keys))
-
-
-def _representation(dataset: Dataset, tag: BaseTag) -> str:
-    """Return the value representation; of unknown or ambiguous ones that of the dictionary, without decoding."""
-    found = str(dataset.get_item(tag).VR or "UN")
-    if found != "UN":
-        return found
-    if tag.is_private:
-        return str(dataset[tag].VR)
-    try:
-        listed = dictionary_VR(tag)
-    except KeyError:
-        return "UN"
-    # what cannot be decoded as the dictionary says stays unknown, and unknown is removed
-    return str(dataset[tag].VR) if listed == "SQ" else listed
 
 
 def _values(value: Any) -> list[Any]:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pydicom import Dataset
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 
 from delineate.clinical.deidentify_profile import Profile
 from delineate.clinical.deidentify_values import DUMMIES, shipped_words
@@ -107,12 +108,9 @@ def identifiers_of(dataset: Dataset, profile: Profile) -> Identifiers:
     words: set[str] = set()
     for item in _items(dataset):
         for tag in item.keys():
-            vr = item.get_item(tag).VR
-            if tag.is_private or (tag not in numbers and vr not in (None, "PN", "UN")):
-                continue
-            if profile.action(tag) == "keep" or (tag not in numbers and item[tag].VR != "PN"):
-                continue
-            words |= set(_words_of(item[tag].value, names=item[tag].VR == "PN"))
+            is_name = not tag.is_private and representation(item, tag) == "PN"
+            if (is_name or tag in numbers) and profile.action(tag) != "keep":
+                words |= set(_words_of(item[tag].value, names=is_name))
     return Identifiers(words=frozenset(words - dull))
 
 
@@ -128,9 +126,32 @@ def _words_of(value: object, *, names: bool) -> Iterator[str]:
 def _items(dataset: Dataset) -> Iterator[Dataset]:
     yield dataset
     for tag in dataset.keys():
-        if tag.group != PIXEL_GROUP and dataset.get_item(tag).VR in ("SQ", None) and dataset[tag].VR == "SQ":
+        if tag.group != PIXEL_GROUP and representation(dataset, tag) == "SQ":
             for item in dataset[tag].value:
                 yield from _items(item)
+
+
+def representation(dataset: Dataset, tag: BaseTag) -> str:
+    """Return the value representation of an element, of an unknown one that of the dictionary; values stay undecoded.
+
+    Parameters
+    ----------
+    dataset
+        Any data set.
+    tag
+        One of its tags.
+    """
+    found = str(dataset.get_item(tag).VR or "UN")
+    if found != "UN":
+        return found
+    if tag.is_private:
+        return str(dataset[tag].VR)
+    try:
+        listed = dictionary_VR(tag)
+    except KeyError:
+        return "UN"
+    # a sequence that cannot be decoded stays unknown, and what is unknown is removed
+    return str(dataset[tag].VR) if listed == "SQ" else listed
 
 
 def _telling(word: str, *, in_bytes: bool = False) -> bool:
