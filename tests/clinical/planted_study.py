@@ -36,7 +36,8 @@ def planted(number: int, keyword: str, tag: int, vr: str) -> Any:
     if vr in ("OB", "OW", "UN", "OB or OW"):
         return text.encode() + b" " * (len(text) % 2)
     if vr in ("SH", "LO", "CS", "LT", "ST", "UT", "UC", "UR", "AE", "PN"):
-        return text.upper()[:16].replace(" ", "_") if vr in ("CS", "AE", "SH") else text
+        short = text.upper()[-16:].strip()
+        return {"CS": short, "AE": short, "SH": short, "UR": text.replace(" ", ":")}.get(vr, text)
     return None
 
 

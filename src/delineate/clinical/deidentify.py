@@ -56,7 +56,7 @@ SUBJECT_TRAITS = ("121032", "121033")
 """Sex and age; kept with the patient's characteristics."""
 ENCRYPTED = 0x04000500
 """Encrypted Attributes Sequence: not in the table, but made to hold identities."""
-_UID_IN_TEXT = re.compile(r"\b[0-2](?:\.\d+){5,}\b")
+_UID_IN_TEXT = re.compile(r"\b(?:2\.25\.\d{20,39}|[0-2](?:\.\d+){5,})\b")
 
 Done = Literal[
     "removed", "emptied", "dummy", "uid", "kept by option", "cleaned", "date shifted", "pseudonym", "identifier removed"

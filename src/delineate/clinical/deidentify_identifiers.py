@@ -23,7 +23,6 @@ NUMBERS = (
     "PatientID",
     "OtherPatientIDs",
     "PatientBirthDate",
-    "PatientInsurancePlanCodeSequence",
     "AccessionNumber",
     "AdmissionID",
     "ServiceEpisodeID",
@@ -35,10 +34,8 @@ NUMBERS = (
     "ClinicalTrialSubjectID",
     "InstitutionName",
     "InstitutionAddress",
-    "StationName",
-    "DeviceSerialNumber",
 )
-"""Attributes whose whole value identifies."""
+"""Attributes whose whole value identifies a person or a place where few are."""
 TITLES = frozenset({"dr", "md", "prof", "mr", "mrs", "ms", "phd", "jr", "sr", "the", "and", "von", "van", "de", "anon"})
 MANY_WORDS = frozenset({"anonymous", "anonymized", "anonymised", "unknown", "none", "removed", "nobody", "test"})
 SHORTEST_WORD, SHORTEST_NUMBER, SHORTEST_IN_BYTES = 2, 4, 4

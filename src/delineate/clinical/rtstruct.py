@@ -212,8 +212,8 @@ def _contour(
     item.ContourGeometricType = kind
     item.NumberOfContourPoints = len(polygon)
     item.ContourNumber = number
-    index = np.column_stack([np.full(len(polygon), float(plane)), polygon])
-    world = index @ affine[:3, :3].T + affine[:3, 3]
+    # from where the image truly lies: planes of a nearly regular series lie beside the grid
+    world = polygon @ affine[:3, 1:3].T + np.array(source.slices[plane].position_mm)
     text = "\\".join([f"{value:.{DECIMALS}f}" for value in world.ravel().tolist()]).encode("ascii")
     text += b" " * (len(text) % 2)
     # as raw bytes: a decimal object for every number would take most of the time
