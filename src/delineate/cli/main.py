@@ -21,9 +21,11 @@ from delineate.cli import (
     monitor_command,
     nnunet,
     nuclei_command,
+    quantise_command,
     raters_command,
     sites_command,
     study_command,
+    trust_commands,
 )
 from delineate.cli.commands import COMMANDS, Session
 from delineate.cli.live_progress import progress_for
@@ -71,12 +73,14 @@ def build_parser() -> argparse.ArgumentParser:
         anatomy_command,
         dicom_command,
         exchange_command,
+        quantise_command,
         configurations_command,
         study_command,
         monitor_command,
         nnunet,
         nuclei_command,
         raters_command,
+        trust_commands,
     )
     for command in (*COMMANDS, *(command for module in more for command in module.COMMANDS)):
         sub = commands.add_parser(command.name, help=command.help, description=command.help)
