@@ -38,6 +38,7 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, generate_uid
 from delineate.case import LabelMap, Provenance, Result
 from delineate.cli.main import main
 from delineate.clinical.deidentify import Person, Rules, deidentify, encoded
+from delineate.clinical.deidentify_declared import read_pseudonyms, read_safe_private
 from delineate.clinical.deidentify_identifiers import Identifiers, identifiers_of
 from delineate.clinical.deidentify_keys import LEAST_DAYS, MOST_DAYS, Keys, make_keys
 from delineate.clinical.deidentify_profile import OPTION_CODES, Option, Profile, profile_rows
@@ -112,6 +113,7 @@ def test_the_table_is_whole() -> None:
     assert rows["00101010"].options == {"retain_patient": "K"}
     assert rows["0008103e"].options == {"clean_descriptors": "C"}
     assert rows["0040a730"].options == {"clean_structured": "C"}
+    assert rows["00081120"].options == {}  # removed even where UIDs are retained
     assert rows["00081010"].options == {"retain_device": "K"}
     assert rows["00080080"].options == {"retain_institution": "K"}
     assert rows["private"].options == {"retain_safe_private": "C"}
@@ -505,6 +507,13 @@ def test_reports_lose_their_content_unless_it_is_cleaned(report: Dataset, ct: Da
     assert "121033" in [item.ConceptNameCodeSequence[0].CodeValue for item in group.ContentSequence]
 
 
+def test_reports_keep_an_empty_procedure_step_and_images_none(report: Dataset, ct: Dataset) -> None:
+    for dataset in (report, ct):
+        dataset.ReferencedPerformedProcedureStepSequence = [Dataset()]
+    assert len(one(report).ReferencedPerformedProcedureStepSequence) == 0
+    assert "ReferencedPerformedProcedureStepSequence" not in one(ct)
+
+
 # pixels
 
 
@@ -561,6 +570,18 @@ def test_a_rectangle_is_four_numbers() -> None:
     for text in ("1,2,3", "a,b,c,d", "0,0,0,5", "-1,0,4,4"):
         with pytest.raises(UsageError, match="X,Y,WIDTH,HEIGHT"):
             chosen_rectangles([text])
+
+
+def test_a_name_in_a_comment_of_compressed_pixels_is_found(tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(ct_series(tmp_path / "in", planes=1) / "0.dcm")
+    frame = b"\xff\xd8\xff\xfe\x00\x0a" + SURNAME.encode() + bytes(3)
+    dataset.PixelData = pydicom.encaps.encapsulate([frame])
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    save(dataset, tmp_path / "in" / "0.dcm")
+    with pytest.raises(SomeCasesFailed) as raised:
+        run(tmp_path / "in", tmp_path / "out")
+    assert "compressed" in raised.value.failures[0]
 
 
 # folders
@@ -709,6 +730,38 @@ def test_a_key_is_64_hexadecimal_digits(tmp_path: Path) -> None:
         (tmp_path / "k").write_text(text)
         with pytest.raises(InputError, match="64 hexadecimal digits"):
             make_keys(tmp_path / "k")
+
+
+@pytest.mark.parametrize("pseudonym", ["..", "a/b", "", "x" * 65, "A^B"])
+def test_a_pseudonym_is_no_path(tmp_path: Path, pseudonym: str) -> None:
+    table = tmp_path / "names.csv"
+    table.write_text(f"patient_id,pseudonym\n{PATIENT},{pseudonym}\n")
+    with pytest.raises(DatasetError, match="1 rows"):
+        read_pseudonyms(table)
+
+
+def test_a_retained_uid_is_no_path(tmp_path: Path) -> None:
+    ct_series(tmp_path / "in", planes=1)
+    dataset = pydicom.dcmread(tmp_path / "in" / "0.dcm")
+    with pydicom.config.disable_value_validation():
+        dataset.SeriesInstanceUID = "../../../away"
+        dataset.save_as(tmp_path / "in" / "0.dcm")
+    run(tmp_path / "in", tmp_path / "out", "retain_uids")
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "out-secrets"]
+
+
+def test_tables_tell_all_faults(tmp_path: Path) -> None:
+    table = tmp_path / "safe.csv"
+    table.write_text("creator,group,element\n,0019,xx01\nA,0018,xx01\nA,0019,yy\nA,7053,xx00\n")
+    with pytest.raises(DatasetError) as raised:
+        read_safe_private(table)
+    assert [fault.split(":")[0] for fault in raised.value.faults] == ["line 2", "line 3", "line 4"]
+    table.write_text("creator,group\n")
+    with pytest.raises(InputError, match="missing element"):
+        read_safe_private(table)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_pseudonyms(tmp_path / "none.csv")
 
 
 # real studies

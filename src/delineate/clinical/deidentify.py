@@ -28,7 +28,7 @@ from pydicom.uid import UID
 
 from delineate import __version__
 from delineate.clinical.attributes import code_item
-from delineate.clinical.deidentify_identifiers import Identifiers, representation
+from delineate.clinical.deidentify_identifiers import SHORTEST_IN_STREAM, Identifiers, representation
 from delineate.clinical.deidentify_keys import Keys
 from delineate.clinical.deidentify_profile import CLEAN_PIXELS, Action, Profile
 from delineate.clinical.deidentify_values import BYTES, age_told, dummy, known_words_only, shifted
@@ -54,6 +54,8 @@ SUBJECT_IDENTITY = ("121029", "121030", "121031")
 """Content items of reports (scheme DCM): the subject's name, identifier, birth date."""
 SUBJECT_TRAITS = ("121032", "121033")
 """Sex and age; kept with the patient's characteristics."""
+PERFORMED_STEP = 0x00081111
+"""Referenced Performed Procedure Step Sequence: of type 2 in reports, where it must stay empty, else of type 3."""
 ENCRYPTED = 0x04000500
 """Encrypted Attributes Sequence: not in the table, but made to hold identities."""
 _UID_IN_TEXT = re.compile(r"\b(?:2\.25\.\d{20,39}|[0-2](?:\.\d+){5,})\b")
@@ -143,16 +145,15 @@ def encoded(result: Deidentified, person: Person) -> bytes:
     stream = io.BytesIO()
     dcmwrite(stream, result.dataset, enforce_file_format=True)
     content = stream.getvalue()
-    tail = sum(
-        len(element.value)
-        for element in (result.dataset.get_item(tag) for tag in result.dataset.keys() if tag.group == PIXELS)
-        if isinstance(element.value, bytes)
-    )
-    left = person.identifiers.in_bytes(content[: len(content) - tail])
+    pixels = [result.dataset.get_item(tag).value for tag in result.dataset.keys() if tag.group == PIXELS]
+    start = len(content) - sum(len(value) for value in pixels if isinstance(value, bytes))
+    left = person.identifiers.in_bytes(content[:start])
+    if result.dataset.file_meta.TransferSyntaxUID.is_encapsulated:  # a comment within the stream
+        left += person.identifiers.in_bytes(content[start:], shortest=SHORTEST_IN_STREAM)
     if left:
         raise InputError(
-            f"{left} identifiers of the patient would be left in the attributes, perhaps in a binary one; the object "
-            "was not written. Leave it out, or ask for fewer options."
+            f"{left} identifiers of the patient would be left, perhaps in a binary attribute or a comment within "
+            "compressed pixels; the object was not written. Leave it out, or ask for fewer options."
         )
     return content
 
@@ -228,6 +229,8 @@ class _Walk:
             yield from self._kept(dataset, tag, vr)
 
     def _sequence(self, dataset: Dataset, tag: BaseTag, action: Action | None) -> Iterator[DataElement]:
+        if tag == PERFORMED_STEP and action == "remove" and CONTENT in dataset:
+            action = "empty"
         if action == "remove" or tag == ENCRYPTED:
             self._count(tag, "removed")
             return

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from delineate.errors import DatasetError, InputError
+
+PSEUDONYM = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Also a folder's name."""
 
 
 def read_pseudonyms(path: Path) -> Mapping[str, str]:
@@ -23,8 +27,8 @@ def read_pseudonyms(path: Path) -> Mapping[str, str]:
     faults: list[str] = []
     for line, row in _rows(path, ("patient_id", "pseudonym")):
         patient, pseudonym = row["patient_id"].strip(), row["pseudonym"].strip()
-        if not patient or not pseudonym or len(pseudonym) > 64 or set(pseudonym) & set("\\^=/"):
-            faults.append(f"line {line}: expected a patient and a pseudonym of 1 to 64 characters without \\ ^ = /")
+        if not patient or not PSEUDONYM.fullmatch(pseudonym):
+            faults.append(f"line {line}: expected a patient, and a pseudonym of up to 64 letters, digits, - and _")
         elif patient in found or pseudonym in found.values():
             faults.append(f"line {line}: the patient or the pseudonym is there twice")
         else:

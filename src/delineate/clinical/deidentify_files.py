@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from delineate.clinical.deidentify_profile import Profile
 from delineate.errors import ImageReadError
 from delineate.execution import Cancellation, Progress
 
+PLAIN_UID = re.compile(r"\d+(\.\d+)*")
 UNDEFINED_LENGTH = 0xFFFFFFFF
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError, RecursionError)
 
@@ -116,18 +118,24 @@ def deidentify_file(path: Path, rules: Rules, person: Person, *, rectangles: Seq
                 original = blank(original, rectangles)
             result = deidentify(original, rules, person, pixels_cleaned=bool(rectangles))
             content = encoded(result, person)
+            place = _place(result.dataset, rules, person)
         except UNREADABLE as error:
             raise ImageReadError(
                 f"the file is damaged ({type(error).__name__}); export it again, or leave it out"
             ) from error
-    names = [str(result.dataset.get(name, "")) or "none" for name in ("StudyInstanceUID", "SeriesInstanceUID")]
-    place = "/".join([person.pseudonym, *names, f"{result.dataset.SOPInstanceUID}.dcm"])
     return DoneObject(content=content, place=place, counts=result.counts, uids=result.uids)
+
+
+def _place(dataset: Dataset, rules: Rules, person: Person) -> str:
+    """Return where an object belongs; a retained UID that is none, but perhaps a path, does not become one."""
+    uids = [str(dataset.get(name) or "0") for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
+    names = [uid if PLAIN_UID.fullmatch(uid) else rules.keys.uid(uid) for uid in uids]
+    return "/".join([person.pseudonym, *names]) + ".dcm"
 
 
 def _require_whole(dataset: Dataset) -> None:
     """Refuse an object whose last values were cut off, which the reader takes as they are."""
-    for tag in dataset.keys():  # noqa: SIM118 - iterating a data set decodes every value
+    for tag in dataset.keys():
         element = dataset.get_item(tag)
         length = getattr(element, "length", UNDEFINED_LENGTH)
         if length != UNDEFINED_LENGTH and isinstance(element.value, bytes) and len(element.value) < length:

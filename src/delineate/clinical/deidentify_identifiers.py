@@ -38,7 +38,8 @@ NUMBERS = (
 """Attributes whose whole value identifies a person or a place where few are."""
 TITLES = frozenset({"dr", "md", "prof", "mr", "mrs", "ms", "phd", "jr", "sr", "the", "and", "von", "van", "de", "anon"})
 MANY_WORDS = frozenset({"anonymous", "anonymized", "anonymised", "unknown", "none", "removed", "nobody", "test"})
-SHORTEST_WORD, SHORTEST_NUMBER, SHORTEST_IN_BYTES = 2, 4, 4
+SHORTEST_WORD, SHORTEST_NUMBER, SHORTEST_IN_BYTES, SHORTEST_IN_STREAM = 2, 4, 4, 6
+"""Characters; the last in compressed pixels, which hold any four letters by chance."""
 SHORTEST_DIGITS, SHORTEST_DIGITS_IN_BYTES = 6, 8
 """Numbers of fewer digits turn up by chance in texts, and in bytes."""
 SHORTEST_CODE = 5
@@ -63,7 +64,7 @@ class Identifiers:
             Whether it is a code string: terms of the standard and short words are then left.
         """
         lower = text.lower()
-        found = [word for word in self.words if word in lower and _telling(word)]
+        found = [word for word in self.words if word in lower and (not word.isdigit() or len(word) >= SHORTEST_DIGITS)]
         if code:
             found = [word for word in found if len(word) >= SHORTEST_CODE and word not in shipped_words()]
         left = text
@@ -71,17 +72,20 @@ class Identifiers:
             left = _whole(word).sub("", left)
         return text if left == text else " ".join(left.split())
 
-    def in_bytes(self, content: bytes) -> int:
+    def in_bytes(self, content: bytes, *, shortest: int = SHORTEST_IN_BYTES) -> int:
         """Return how many identifiers stand in encoded attributes; terms of the standard and short ones do not count.
 
         Parameters
         ----------
         content
-            An encoded object without its pixels.
+            An encoded object, or a part of it.
+        shortest
+            Letters of the shortest identifier that is looked for.
         """
         text = content.decode("latin-1").lower()
         both = (text, content.decode("utf-8", "replace").lower())
-        looked_for = [w for w in self.words if _telling(w, in_bytes=True) and w not in shipped_words()]
+        telling = [w for w in self.words if len(w) >= shortest and w not in shipped_words()]
+        looked_for = [w for w in telling if not w.isdigit() or len(w) >= SHORTEST_DIGITS_IN_BYTES]
         return sum(any(w in t and _whole(w).search(t) is not None for t in both) for w in looked_for)
 
     def without(self, allowed: Iterable[str]) -> Identifiers:
@@ -149,13 +153,6 @@ def representation(dataset: Dataset, tag: BaseTag) -> str:
         return "UN"
     # a sequence that cannot be decoded stays unknown, and what is unknown is removed
     return str(dataset[tag].VR) if listed == "SQ" else listed
-
-
-def _telling(word: str, *, in_bytes: bool = False) -> bool:
-    """Return whether a word is long enough to be no chance."""
-    if word.isdigit():
-        return len(word) >= (SHORTEST_DIGITS_IN_BYTES if in_bytes else SHORTEST_DIGITS)
-    return not in_bytes or len(word) >= SHORTEST_IN_BYTES
 
 
 def _whole(word: str) -> re.Pattern[str]:
