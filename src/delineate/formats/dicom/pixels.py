@@ -161,6 +161,8 @@ def _significant(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
         return numbers
     if str(dataset.file_meta.TransferSyntaxUID) in _CODECS:
         high = stored - 1  # codecs hand out the stored bits alone
+    if kind.kind == "u" and high == stored - 1 and not int(numbers.max()) >> stored:
+        return numbers
     shifted: NDArray[Any] = np.left_shift(numbers, width - 1 - high)
     shifted >>= width - stored
     return shifted
@@ -174,8 +176,9 @@ def _fill(out: NDArray[Any], plane: Plane, stored: NDArray[Any]) -> None:
         numbers = sum(_stored_range(plane.dataset)) - stored.astype(np.int64)
     if out.dtype.kind == "f":
         out[...] = numbers.astype(np.float64) * plane.slope + plane.intercept
-    elif plane.slope == 1:
-        np.add(numbers, int(plane.intercept), out=out, dtype=np.int64, casting="unsafe")
+    elif plane.slope == 1:  # whatever wraps round on the way comes back: all sums fit
+        out[...] = numbers
+        out += out.dtype.type(int(plane.intercept))
     else:
         out[...] = numbers.astype(np.int64) * int(plane.slope) + int(plane.intercept)
     if padding is not None and padding.any() and not padding.all():

@@ -7,7 +7,7 @@ header; no pixel is decoded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,8 @@ class Plane:
     """Which stack of a multi-frame image; empty outside of one."""
     parts: dict[str, str]
     """What may tell volumes of a series apart: name -> value."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Attributes that were asked for already."""
 
     @property
     def placement(self) -> Placement:
@@ -102,7 +104,10 @@ class Plane:
 
     def text(self, keyword: str) -> str:
         """Return an attribute as text; empty if it is absent or damaged."""
-        return text_of(self.dataset, keyword)
+        known = self.texts.get(keyword)
+        if known is None:
+            known = self.texts[keyword] = text_of(self.dataset, keyword)
+        return known
 
 
 def planes_of(file: str, dataset: Dataset) -> tuple[Plane, ...]:
@@ -189,7 +194,7 @@ def _placement(
 def _instance_parts(dataset: Dataset) -> dict[str, str]:
     parts: dict[str, str] = {}
     for name, keyword in _PARTS:
-        value = text_of(dataset, keyword)
+        value = text_of(dataset, keyword) if keyword in dataset else ""
         if value:
             parts.setdefault(name, value)
     return parts
