@@ -698,8 +698,11 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
         deidentify_folder(request, progress=_After(cancellation, 2), cancellation=cancellation)
     first = objects(tmp_path / "out")
     assert len(first) == 2
+    leftover = next((tmp_path / "out").rglob("*.dcm")).with_name(".partial-1234-killed.dcm")
+    leftover.touch()
     report = run(tmp_path / "in", tmp_path / "out")
     assert (report.written, report.already_there) == (2, 2)
+    assert not leftover.exists()
     found = json.loads((tmp_path / "out" / "deidentification.json").read_text())
     assert {"tag": "(0010,0010)", "done": "pseudonym", "count": 4} in found["actions"]
     whole = tree(tmp_path / "out")
@@ -842,3 +845,6 @@ def test_single_failures_are_told_and_the_rest_is_written(tmp_path: Path) -> Non
         run(folder, tmp_path / "out")
     assert "2.dcm" in raised.value.failures[0]
     assert len(objects(tmp_path / "out")) == 3
+    with pytest.raises(SomeCasesFailed, match="so none was"):
+        run(folder, tmp_path / "forgotten", forget_key=True)
+    assert not (tmp_path / "forgotten").exists()

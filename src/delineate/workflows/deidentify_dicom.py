@@ -29,7 +29,15 @@ from delineate.clinical.deidentify_profile import (
 )
 from delineate.clinical.deidentify_values import shipped_words
 from delineate.errors import DatasetError, SomeCasesFailed, UsageError
-from delineate.execution import Watched, atomic_path, map_items, require_writable, write_bytes, write_text
+from delineate.execution import (
+    Watched,
+    atomic_path,
+    map_items,
+    remove_leftovers,
+    require_writable,
+    write_bytes,
+    write_text,
+)
 
 REPORT, KEY, MAPPING, LOG, LEFT_OUT = "deidentification.json", "key.hex", "mapping.csv", "done.jsonl", "left_out.txt"
 
@@ -185,6 +193,8 @@ def _write(
     **watched: Unpack[Watched],
 ) -> DeidentificationReport:
     settings = _settings(request, rules)
+    for part in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        remove_leftovers(part)
     people = {one.patient: _person(one, survey, rules, declared) for one in survey.objects}
     waiting = [one for one in survey.objects if not _is_done(one, folder, log)]
 
@@ -209,7 +219,8 @@ def _write(
     if not request.forget_key:
         _write_secrets(request.secrets_folder, survey, people, log)
     if failures:
-        raise SomeCasesFailed(f"{len(failures)} of {len(survey.objects)} objects were not written.", failures)
+        what = f"{len(failures)} of {len(survey.objects)} objects were not written"
+        raise SomeCasesFailed(f"{what}{', so none was: the key is forgotten.' if request.forget_key else '.'}", failures)
     return report
 
 
