@@ -220,7 +220,9 @@ def _write(
         _write_secrets(request.secrets_folder, survey, people, log)
     if failures:
         what = f"{len(failures)} of {len(survey.objects)} objects were not written"
-        raise SomeCasesFailed(f"{what}{', so none was: the key is forgotten.' if request.forget_key else '.'}", failures)
+        raise SomeCasesFailed(
+            f"{what}{', so none was: the key is forgotten.' if request.forget_key else '.'}", failures
+        )
     return report
 
 
