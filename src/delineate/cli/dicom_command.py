@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delineate.cli import dicom_out_command
+from delineate.cli import deidentify_command, dicom_out_command
 from delineate.cli.commands import Command, Session
 from delineate.errors import UsageError
 
@@ -124,6 +124,7 @@ DOORS = (
         run=_from_rtstruct,
     ),
     *dicom_out_command.DOORS,
+    *deidentify_command.DOORS,
 )
 
 
