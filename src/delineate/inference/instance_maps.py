@@ -57,6 +57,12 @@ class InstancePredictor:
         return answer
 
 
+def whole_maps(read: ReadWindow, shape: tuple[int, int], predictor: InstancePredictor) -> NDArray[np.uint8]:
+    """Return the maps (map, y, x) of a whole picture as bytes, by the network's tiles; they are those of one pass."""
+    band = _Band(read, shape, predictor, Cancellation())
+    return band.window(slice(0, shape[0]), slice(0, shape[1]))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TileInstances:
     """The instances whose first pixel lies in a tile."""

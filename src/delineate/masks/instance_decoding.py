@@ -150,7 +150,7 @@ def _uphill(height: NDArray[np.float32], markers: NDArray[Any], foreground: NDAr
 
     Among equal neighbours the one that comes first from the top left wins: the same wherever a tile begins.
     """
-    rows, columns = height.shape
+    columns = height.shape[1]
     level = np.pad(np.where(foreground, height, -np.inf), 1, constant_values=-np.inf).ravel()
     own = np.flatnonzero(foreground.ravel())
     padded = own + 2 * (own // columns) + columns + 3

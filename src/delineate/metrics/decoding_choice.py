@@ -157,8 +157,8 @@ def _halves(held: Sequence[HeldOutMaps]) -> tuple[list[HeldOutMaps], list[HeldOu
     halves: tuple[list[HeldOutMaps], list[HeldOutMaps]] = ([], [])
     for group in dict.fromkeys(one.group for one in held):
         mine = [_cut(one) for one in held if one.group == group]
-        pixels = np.mean([one.instances.size for one in mine])
-        count = max(1, min(len(mine), int(MOST_PIXELS // max(pixels, 1))))
+        pixels = float(np.mean([one.instances.size for one in mine]))
+        count = max(1, min(len(mine), int(MOST_PIXELS // max(pixels, 1.0))))
         chosen = [mine[i] for i in np.linspace(0, len(mine) - 1, count).round().astype(int)]
         for half, part in zip(halves, (chosen[::2], chosen[1::2]), strict=True):
             half.extend(part)

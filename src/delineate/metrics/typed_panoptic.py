@@ -1,8 +1,8 @@
 """Panoptic quality by type, in the two ways it is published; ensemble Dice; how well counts agree.
 
 PanNuke averages over classes within every picture and leaves out classes that the picture's reference does not have, so
-false objects of such a class cost nothing. CoNIC adds the counts of all pictures per class first (mPQ+), which has no such
-hole; prefer it, and always say which one a number is.
+false objects of such a class cost nothing. CoNIC adds the counts of all pictures per class first (mPQ+), which has no
+such hole; prefer it, and always say which one a number is.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def ensemble_dice(overlap: InstanceOverlap) -> float:
 
 
 def count_determination(predicted: NDArray[np.int64], reference: NDArray[np.int64]) -> float:
-    """Return R2 of counts: 1 - sum (reference - predicted)^2 / sum (reference - mean)^2; NaN if the reference is constant.
+    """Return R2 of counts, 1 - sum (reference - predicted)^2 / sum (reference - mean)^2; NaN if that sum is 0.
 
     Parameters
     ----------

@@ -18,6 +18,7 @@ from delineate.inference.instance_maps import InstancePredictor, TileInstances, 
 from delineate.inference.precision import converted
 from delineate.masks.contours import trace_regions
 from delineate.masks.instance_shapes import measure_instances
+from delineate.masks.instance_types import types_of_instances
 from delineate.networks.instance_unet import MAPS, InstanceUNet
 from delineate.preprocessing.pictures import Stretch, stretch_of
 from delineate.training.machine import AUTO, find_machine
@@ -117,7 +118,7 @@ def measured(
         columns[name] = columns[name] + shift
     for name in ("centroid_x", "min_x", "max_x"):
         columns[name] = columns[name] + x
-    types, shares = _types(found, len(type_names))
+    types, shares = types_of_instances(found.labels, found.maps[MAPS + 1 :], found.count)
     return InstanceTable(
         columns=columns,
         outlines=tuple(_outlines(found, y, x)),
@@ -141,18 +142,6 @@ def _outlines(found: TileInstances, y: int, x: int) -> Iterator[NDArray[np.float
 
 def _extent(outline: NDArray[np.float64]) -> float:
     return float(np.prod(outline.max(axis=0) - outline.min(axis=0)))
-
-
-def _types(found: TileInstances, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the type of the largest mean probability of every instance, background excluded, and that mean."""
-    if not count or not found.count:
-        return np.zeros(found.count, dtype=np.int64), np.full(found.count, np.nan)
-    own = found.labels > 0
-    numbers = found.labels[own]
-    sizes = np.bincount(numbers, minlength=found.count + 1)[1:]
-    kinds = found.maps[MAPS + 1 : MAPS + 1 + count]
-    means = np.stack([np.bincount(numbers, weights=k[own], minlength=found.count + 1)[1:] / sizes for k in kinds])
-    return means.argmax(axis=0).astype(np.int64) + 1, means.max(axis=0) / 255
 
 
 def _joined(tables: list[InstanceTable], type_names: tuple[str, ...], pixel_um: float | None) -> InstanceTable:
