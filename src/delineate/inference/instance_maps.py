@@ -74,6 +74,8 @@ class TileInstances:
     maps: NDArray[np.uint8]
     """(map, y, x) of the window."""
     count: int
+    rows_done: int
+    """So many rows of the picture, from the top, no later tile can change: an instance begins with its first row."""
 
 
 def stream_instances(
@@ -121,7 +123,11 @@ def stream_instances(
             )
             labels = owned_instances(maps[:MAPS], predictor.decoding, core)
             yield TileInstances(
-                origin=(rows.start, columns.start), labels=labels, maps=maps, count=int(labels.max(initial=0))
+                origin=(rows.start, columns.start),
+                labels=labels,
+                maps=maps,
+                count=int(labels.max(initial=0)),
+                rows_done=top if left + tile < shape[1] else min(top + tile, shape[0]),
             )
             progress.advance()
     progress.finish()

@@ -231,7 +231,8 @@ def _smallest_group(group_of: dict[str, str]) -> tuple[str, ...]:
     members: dict[str, list[str]] = {}
     for case in sorted(group_of):
         members.setdefault(group_of[case], []).append(case)
-    return tuple(min(members.values(), key=lambda cases: len(cases))) if len(members) > 1 else ()
+    smallest = min(members, key=lambda name: len(members[name]), default="")
+    return tuple(members[smallest]) if len(members) > 1 else ()
 
 
 def _three_colours(picture: NDArray[Any]) -> NDArray[Any]:
