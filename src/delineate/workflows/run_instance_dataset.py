@@ -17,7 +17,8 @@ from typing import Any
 from delineate import __version__
 from delineate.errors import DatasetError, UsageError
 from delineate.execution import Cancellation, Progress, Silent, write_text
-from delineate.formats.datasets.instance_dataset import is_instance_dataset
+from delineate.formats.datasets.instance_dataset import is_instance_dataset, open_instance_dataset
+from delineate.formats.datasets.verify_instances import verify_instances
 from delineate.formats.instance_card import write_card
 from delineate.formats.instance_package import DOCUMENT, WEIGHTS, is_instance_package
 from delineate.formats.recipe_json import recipe_from_json, recipe_to_json
@@ -49,6 +50,7 @@ FORWARD_SHARE = 0.3
 DECODING_SECONDS = 0.4e-6
 """Per pixel and decoding, measured on one core."""
 REPORT_SECONDS = 10.0
+MOST_WARNINGS = 12
 MOST_RESERVE = 0.3
 """Largest part of a budget kept free for scoring."""
 
@@ -119,6 +121,11 @@ def run_instance_dataset(
     _claim(out, sources, settings)
     _require_free(out / MODEL)
     machine = find_machine(settings.device)
+    checked = [
+        verify_instances(open_instance_dataset(source), progress=progress, cancellation=cancellation)
+        for source in sources
+    ]
+    odd = tuple(warning for verification in checked for warning in verification.warnings)
     run = plan_instances(
         sources,
         out,
@@ -137,7 +144,7 @@ def run_instance_dataset(
         cancellation=cancellation,
     )
     conclusion = conclude(run, trained, settings, machine.device, progress=progress, cancellation=cancellation)
-    _report(run, trained, conclusion, settings, machine, watch)
+    _report(run, trained, conclusion, _Circumstances(settings=settings, machine=machine, watch=watch, odd=odd))
     return InstanceOutcome(conclusion=conclusion, model=out / MODEL, report=out / REPORT, seconds=watch.elapsed)
 
 
@@ -276,15 +283,21 @@ def _remove_model(target: Path) -> None:
         target.rmdir()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Circumstances:
+    """What the page tells besides data and scores."""
+
+    settings: InstanceSettings
+    machine: Machine
+    watch: _Stopwatch
+    odd: tuple[str, ...]
+    """What was odd with the data."""
+
+
 def _report(
-    run: InstanceRun,
-    trained: TrainedFold,
-    conclusion: InstanceConclusion,
-    settings: InstanceSettings,
-    machine: Machine,
-    watch: _Stopwatch,
+    run: InstanceRun, trained: TrainedFold, conclusion: InstanceConclusion, circumstances: _Circumstances
 ) -> None:
-    package = conclusion.package
+    package, machine = conclusion.package, circumstances.machine
     findings = InstanceFindings(
         title=package.name,
         groups=conclusion.groups,
@@ -295,15 +308,15 @@ def _report(
         decisions=(*run.reasons, _decoding_words(conclusion)),
         curve=_curve(run.folder / TRAINING / METRICS_FILE),
         facts=(
-            Fact(label="Command", value=settings.command),
+            Fact(label="Command", value=circumstances.settings.command),
             Fact(label="Data", value="; ".join(f"{d.name}: {len(d.cases)} pictures" for d in run.datasets)),
             Fact(label="Training", value=f"{trained.steps} steps in {trained.seconds / 60:.1f} min"),
             Fact(label="Machine", value=f"{machine.device}, {machine.cores} cores, {platform.machine()}"),
-            Fact(label="Time used", value=f"{watch.elapsed / 60:.1f} min in this session"),
+            Fact(label="Time used", value=f"{circumstances.watch.elapsed / 60:.1f} min in this session"),
             Fact(label="Software", value=f"delineate {__version__}"),
             Fact(label="Date", value=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"),
         ),
-        warnings=_warnings(run, conclusion, trained),
+        warnings=(*_warnings(run, conclusion, trained), *_shortened(circumstances.odd)),
     )
     render_instances(findings, run.folder / REPORT)
 
@@ -342,6 +355,11 @@ def _warnings(run: InstanceRun, conclusion: InstanceConclusion, trained: Trained
     if trained.steps < 2000:
         found.append(f"The training had {trained.steps} steps only; a longer one will find more.")
     return tuple(found)
+
+
+def _shortened(warnings: Sequence[str]) -> tuple[str, ...]:
+    more = len(warnings) - MOST_WARNINGS
+    return (*warnings[:MOST_WARNINGS], *([f"And {more} more remarks on the data."] if more > 0 else []))
 
 
 def _curve(path: Path) -> tuple[tuple[float, float, float], ...]:
