@@ -28,6 +28,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--diameter", type=float, metavar="PX", help="typical diameter of the nuclei in pixels, if it is unusual"
     )
+    parser.add_argument(
+        "--published-decoding", action="store_true", help="HoVer-Net: the published constants, not the corrected ones"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
 
@@ -39,7 +42,13 @@ def _run(session: Session) -> int:
 
     options = session.options
     scale = PictureScale(pixel_um=options.mpp, diameter=options.diameter)
-    model = open_nuclei_model(options.model, types=options.types, device=options.device, precision=options.precision)
+    model = open_nuclei_model(
+        options.model,
+        types=options.types,
+        device=options.device,
+        precision=options.precision,
+        published_decoding=options.published_decoding,
+    )
     found = segment_pictures(model, options.pictures, options.out, scale=scale, **session.watched)
     for picture in found:
         kinds = ", ".join(f"{name} {count}" for name, count in picture.by_type)

@@ -83,7 +83,7 @@ def measure_instances(
     return table
 
 
-def _sums(values: NDArray[Any], index: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def _sums(values: NDArray[Any], index: NDArray[Any], count: int) -> NDArray[np.float64]:
     return np.bincount(index, weights=values, minlength=count).astype(np.float64)
 
 

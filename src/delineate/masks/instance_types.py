@@ -25,7 +25,8 @@ def types_of_instances(
     Returns
     -------
     tuple
-        (instance,) types, 0 if there are none; (instance,) means from 0 to 1, NaN if there are none.
+        (instance,) types, 0 if there are none or no pixel speaks for one; (instance,) means from 0 to 1, NaN without
+        types.
     """
     if not len(probabilities) or not count:
         return np.zeros(count, dtype=np.int64), np.full(count, np.nan)
@@ -34,4 +35,6 @@ def types_of_instances(
     sizes = np.bincount(numbers, minlength=count + 1)[1:]
     means = np.stack([np.bincount(numbers, weights=k[own], minlength=count + 1)[1:] / sizes for k in probabilities])
     scale = 255.0 if probabilities.dtype == np.uint8 else 1.0
-    return means.argmax(axis=0).astype(np.int64) + 1, means.max(axis=0) / scale
+    highest = means.max(axis=0)
+    types: NDArray[np.int64] = np.where(highest > 0, means.argmax(axis=0) + 1, 0).astype(np.int64)
+    return types, highest / scale

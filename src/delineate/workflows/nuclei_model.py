@@ -10,6 +10,7 @@ import delineate
 from delineate.errors import ModelError, UsageError
 from delineate.formats.instance_package import DOCUMENT
 from delineate.training.machine import AUTO
+from delineate.workflows.hovernet_model import load_hovernet_model
 from delineate.workflows.segment_instances import InstanceModel, load_instance_model
 
 SHIPPED = Path(delineate.__file__).parent / "models" / "nuclei"
@@ -17,18 +18,26 @@ SHIPPED = Path(delineate.__file__).parent / "models" / "nuclei"
 
 
 def open_nuclei_model(
-    path: Path | None = None, *, types: Path | None = None, device: str = AUTO, precision: str = AUTO
+    path: Path | None = None,
+    *,
+    types: Path | None = None,
+    device: str = AUTO,
+    precision: str = AUTO,
+    published_decoding: bool = False,
 ) -> InstanceModel:
     """Read a model of nuclei.
 
     Parameters
     ----------
     path
-        A package that ``delineate run`` wrote, or a run's folder; None: the model of the program.
+        A package that ``delineate run`` wrote, or a run's folder; or a checkpoint of HoVer-Net; None: the model of the
+        program.
     types
         JSON with the names of its types; None: as the model names them.
     device, precision
         Where and in which number format it computes.
+    published_decoding
+        HoVer-Net: decode as the published program does.
 
     Raises
     ------
@@ -45,7 +54,10 @@ def open_nuclei_model(
         )
     if not (folder / DOCUMENT).is_file() and (folder / "model" / DOCUMENT).is_file():
         folder = folder / "model"
-    model = load_instance_model(folder, device=device, precision=precision)
+    if folder.is_file():
+        model = load_hovernet_model(folder, device=device, published=published_decoding)
+    else:
+        model = load_instance_model(folder, device=device, precision=precision)
     return model if types is None else with_type_names(model, read_type_names(types))
 
 

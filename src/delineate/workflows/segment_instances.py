@@ -16,14 +16,14 @@ from delineate.errors import UsageError
 from delineate.execution import Cancellation, Progress
 from delineate.formats.instance_package import InstancePackage, read_instance_package
 from delineate.formats.picture_windows import PictureSource, source_of
-from delineate.inference.instance_maps import InstancePredictor, TileInstances, stream_instances
+from delineate.inference.instance_maps import InstancePredictor, Predictor, TileInstances, stream_instances
 from delineate.inference.precision import converted
 from delineate.masks.contours import trace_regions
 from delineate.masks.instance_shapes import measure_instances
 from delineate.masks.instance_types import types_of_instances
 from delineate.masks.label_rows import LabelRows
 from delineate.networks.instance_unet import MAPS, InstanceUNet
-from delineate.preprocessing.pictures import Zoom, sampling_step, stretch_of_sample
+from delineate.preprocessing.pictures import ReadWindow, Stretch, Zoom, sampling_step, stretch_of_sample
 from delineate.training.machine import AUTO, find_machine
 
 TILE = 1024
@@ -63,7 +63,7 @@ class InstanceModel:
     """A trained model of instances, ready to predict."""
 
     package: InstancePackage
-    predictor: InstancePredictor
+    predictor: Predictor
 
     def segment(
         self,
@@ -121,11 +121,7 @@ class InstanceModel:
         """Yield the instances of a picture of any size, tile by tile; see :meth:`segment`."""
         scale = scale or PictureScale()
         zoom = Zoom.by(source.shape, self.zoom_for(scale))
-        stretch = stretch_of_sample(source.sample(sampling_step(source.shape)))
-
-        def normalised(rows: slice, columns: slice) -> NDArray[np.float32]:
-            return stretch.applied(source.read(rows, columns))
-
+        normalised = _normalised(source, stretched=self.predictor.stretched)
         before = 0
         for found in stream_instances(
             lambda rows, columns: zoom.read(normalised, rows, columns),
@@ -177,6 +173,16 @@ def load_instance_model(path: Path, *, device: str = AUTO, precision: str = AUTO
             channels_last=last,
         ),
     )
+
+
+def _normalised(source: PictureSource, *, stretched: bool) -> ReadWindow:
+    """Return how windows of the picture are read as the network wants them: 0 to 1, or 0 to 255."""
+    every = sampling_step(source.shape)
+    if not stretched and source.read(slice(0, 1), slice(0, 1)).dtype == np.uint8:
+        stretch, scale = Stretch(low=0.0, high=255.0), 255.0
+    else:
+        stretch, scale = stretch_of_sample(source.sample(every)), 1.0 if stretched else 255.0
+    return lambda rows, columns: stretch.applied(source.read(rows, columns)) * np.float32(scale)
 
 
 def _on_picture(

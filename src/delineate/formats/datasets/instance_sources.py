@@ -240,7 +240,7 @@ def _rings(feature: Mapping[str, Any], path: Path) -> list[NDArray[np.float64]]:
     """Return the rings of the nucleus of a cell, else of the shape; none if it is no polygon."""
     geometry = feature.get("nucleusGeometry") or feature.get("geometry") or {}
     kind, coordinates = geometry.get("type"), geometry.get("coordinates", [])
-    polygons = {"Polygon": [coordinates], "MultiPolygon": coordinates}.get(kind, [])
+    polygons = {"Polygon": [coordinates], "MultiPolygon": coordinates}.get(str(kind), [])
     try:
         return [np.array(ring, dtype=np.float64)[:, 1::-1] for polygon in polygons for ring in polygon]
     except (ValueError, IndexError, TypeError) as error:
@@ -415,7 +415,8 @@ def _whole(values: NDArray[Any], path: Path) -> NDArray[np.int32]:
     rounded = np.rint(values)
     if not np.array_equal(rounded, values) or values.min(initial=0) < 0:
         raise LabelError(f"{path}: expected whole numbers from 0 for objects and types; found others.")
-    return rounded.astype(np.int32)
+    whole: NDArray[np.int32] = rounded.astype(np.int32)
+    return whole
 
 
 def _require_size(path: Path, picture: NDArray[Any], found: tuple[int, ...]) -> None:
