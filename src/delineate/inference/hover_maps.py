@@ -1,7 +1,7 @@
 """HoVer-Net's maps of a picture of any size, patch by patch as it was published, ready to be decoded in tiles.
 
-The encoder pads with zeros, so what HoVer-Net says of a pixel depends on where its patch ends. Patches therefore have the
-published size and stand on one grid, whatever is decoded at a time.
+The encoder pads with zeros, so what HoVer-Net says of a pixel depends on where its patch ends. Patches therefore have
+the published size and stand on one grid, whatever is decoded at a time.
 """
 
 from __future__ import annotations

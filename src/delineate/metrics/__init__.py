@@ -80,6 +80,7 @@ from delineate.metrics.typed_panoptic import (
     mean_panoptic_quality,
     mean_panoptic_quality_plus,
     panoptic_quality_by_type,
+    panoptic_quality_of_classes,
 )
 from delineate.metrics.volume import (
     absolute_volume_error,
@@ -164,6 +165,7 @@ __all__ = [
     "pairwise_dice",
     "panoptic_quality",
     "panoptic_quality_by_type",
+    "panoptic_quality_of_classes",
     "permutation_test",
     "precision",
     "rank_stability",

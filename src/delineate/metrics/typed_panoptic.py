@@ -8,14 +8,14 @@ such hole; prefer it, and always say which one a number is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delineate.errors import UsageError
-from delineate.metrics.contingency import InstanceOverlap
-from delineate.metrics.panoptic import PANOPTIC_IOU, PanopticQuality
+from delineate.metrics.contingency import InstanceOverlap, instance_overlap
+from delineate.metrics.panoptic import PANOPTIC_IOU, PanopticQuality, panoptic_quality
 
 
 def panoptic_quality_by_type(
@@ -65,6 +65,25 @@ def panoptic_quality_by_type(
             )
         )
     return tuple(found)
+
+
+def panoptic_quality_of_classes(
+    predicted: Callable[[int], NDArray[np.int32]], reference: Callable[[int], NDArray[np.int32]], classes: Sequence[int]
+) -> dict[int, PanopticQuality]:
+    """Return the counts of every class of a panoptic result; stuff is one segment per picture, things one per object.
+
+    Parameters
+    ----------
+    predicted, reference
+        Class to the numbers of its segments, 0 elsewhere; equal shapes. See ``case.panoptic.Panoptic.of_class``.
+    classes
+        Stuff and things.
+
+    References
+    ----------
+    A. Kirillov et al., Panoptic segmentation, CVPR 2019.
+    """
+    return {kind: panoptic_quality(instance_overlap(predicted(kind), reference(kind))) for kind in classes}
 
 
 def pooled_by_type(pictures: Sequence[Sequence[PanopticQuality]]) -> tuple[PanopticQuality, ...]:
