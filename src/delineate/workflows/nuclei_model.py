@@ -61,6 +61,11 @@ def open_nuclei_model(
     return model if types is None else with_type_names(model, read_type_names(types))
 
 
+def load_nuclei_model(path: Path | str | None = None, *, device: str = AUTO, precision: str = AUTO) -> InstanceModel:
+    """Read a model of nuclei for ``segment(picture)``; see :func:`open_nuclei_model`."""
+    return open_nuclei_model(None if path is None else Path(path), device=device, precision=precision)
+
+
 def with_type_names(model: InstanceModel, names: tuple[str, ...]) -> InstanceModel:
     """Return the model with other names of its types.
 
