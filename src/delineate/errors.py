@@ -10,7 +10,9 @@ and exit with :attr:`DelineateError.exit_code`; everything else is a fault of th
     │   ├── ImageReadError         (3)  a file is missing, truncated, or not an image
     │   ├── GeometryError          (3)  grids that should agree do not
     │   ├── LabelError             (3)  label values or label declarations are wrong
-    │   └── DatasetError           (3)  a folder of data has faults; carries all of them at once
+    │   ├── DatasetError           (3)  a folder of data has faults; carries all of them at once
+    │   ├── LedgerError            (3)  a ledger was altered, or cannot be read
+    │   └── ProtocolError          (3)  a study's protocol has faults (all at once), or forbids what is asked for
     ├── PlanError                  (3)  a plan is missing, contradictory or does not fit the data
     ├── SomeCasesFailed            (4)  a batch went through, but not for every case
     ├── ModelError                 (5)  a model package or checkpoint is missing, damaged or foreign
@@ -71,6 +73,14 @@ class DatasetError(InputError):
     def diagnostics(self) -> str:
         """Return the summary followed by one line per fault."""
         return "\n".join([self.summary, *(f"  - {fault}" for fault in self.faults)])
+
+
+class LedgerError(InputError):
+    """A ledger was altered, or cannot be read."""
+
+
+class ProtocolError(DatasetError):
+    """A study's protocol has faults, all told at once, or it forbids what is asked for."""
 
 
 class PlanError(DelineateError):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from cli.nnunet_command_oracle import ask
 from delineate.cli.main import main
@@ -30,12 +31,6 @@ ALIASES = REPOSITORY / "aliases" / "pyproject.toml"
 PREFIX = "nnUNetv2_"
 FULL = "3d_fullres"
 
-LEFT_OUT = {
-    "convert_old_nnUNet_dataset": "data of nnU-Net v1 are read as they are",
-    "download_pretrained_model_by_url": "nothing is downloaded",
-    "plot_overlay_pngs": "the report shows the cases",
-}
-"""Commands of nnU-Net that are not to be had -> why."""
 DIFFERENCES = {
     ("*", "-d"): {"required"},  # nnU-Net fails without
     ("export_model_to_zip", "--not_strict"): set(),
@@ -85,7 +80,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NnunetFolders:
 def test_every_option_is_nnunets_own(tmp_path: Path) -> None:
     theirs = ask({"kind": "parsers"}, tmp_path)
     names = {command.name for command in NNUNET_COMMANDS}
-    assert names == set(theirs) - set(LEFT_OUT)
+    assert names == set(theirs)
     for name in sorted(names):
         ours = options_of(parser_of(name))
         expected = {entry["options"][0]: entry for entry in theirs[name]}
@@ -133,8 +128,6 @@ def test_an_option_without_effect_is_told(folders: NnunetFolders, capsys: pytest
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["train", "7", FULL, "0", "-num_gpus", "2"], "-num_gpus 2 is not to be had"),
-        (["train", "7", FULL, "0", "--val_best"], "--val_best is not to be had"),
         (["plan_and_preprocess", "-d", "7", "-preprocessor_name", "Mine"], "-preprocessor_name Mine"),
         (["extract_fingerprint", "-d", "7", "-fpe", "Mine"], "-fpe Mine"),
         (["export_model_to_zip", "-d", "7", "-o", "x.zip", "--exp_cv_preds"], "--exp_cv_preds is not to be had"),
@@ -150,7 +143,8 @@ def test_what_would_change_the_result_is_refused(
 
 
 def test_the_default_of_a_refused_option_is_taken() -> None:
-    assert parser_of("train").parse_args(["7", FULL, "0", "-num_gpus", "1"]).num_gpus == 1
+    words = ["-d", "7", "-preprocessor_name", "DefaultPreprocessor"]
+    assert parser_of("plan_experiment").parse_args(words).preprocessor_name == "DefaultPreprocessor"
 
 
 @pytest.mark.parametrize(
@@ -270,6 +264,141 @@ def test_a_trained_model_lies_where_nnunet_looks(trained: NnunetFolders) -> None
         assert all(path.with_name(path.name.replace(".nii.gz", ".npz")).exists() for path in validated)
         summary = json.loads((model / fold / "validation" / "summary.json").read_text())
         assert len(summary["metric_per_case"]) == len(validated) > 0
+
+
+def test_the_best_checkpoint_is_kept_validated_and_predicts(trained: NnunetFolders, tmp_path: Path) -> None:
+    fold = model_of(trained) / "fold_0"
+    shutil.copytree(fold, tmp_path / "fold_0")
+    run("train", "7", FULL, "0", *TRAINER, *CPU, "--val", "--val_best")
+    assert len(list((fold / "validation").glob("*.nii.gz"))) > 0
+    shutil.rmtree(fold)
+    shutil.move(tmp_path / "fold_0", fold)
+    predict(trained, tmp_path / "best", "-chk", "checkpoint_best.pth")
+    predict(trained, tmp_path / "final")
+    one, other = (read_labels(tmp_path / side / "new_0.nii.gz").array for side in ("best", "final"))
+    np.testing.assert_array_equal(one, other)  # with one validation, the last is the best
+
+
+def test_the_best_checkpoint_may_be_what_training_validates(
+    trained: NnunetFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(trainer_names.TRAINERS, "nnUNetTrainer_20epochs", (short(2),))
+    run("train", "7", FULL, "0", "-tr", "nnUNetTrainer_20epochs", *CPU, "--val_best")
+    fold = model_of(trained).with_name(f"nnUNetTrainer_20epochs__nnUNetPlans__{FULL}") / "fold_0"
+    assert (fold / "checkpoint_best.pth").is_file()
+    assert (fold / "validation" / "summary.json").is_file()
+
+
+def test_a_missing_best_checkpoint_is_told(trained: NnunetFolders, capsys: pytest.CaptureFixture[str]) -> None:
+    best = model_of(trained) / "fold_1" / "checkpoint_best.pth"
+    content = best.read_bytes()
+    best.unlink()
+    try:
+        assert main(["nnunet", "train", "7", FULL, "1", *TRAINER, *CPU, "--val", "--val_best"]) == 5
+    finally:
+        best.write_bytes(content)
+    assert "checkpoint_best.pth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_every_case_gets_a_picture_of_its_fullest_plane(trained: NnunetFolders, tmp_path: Path, raw: bool) -> None:
+    run("plot_overlay_pngs", "-d", "7", "-o", str(tmp_path), "-np", "1", *(["--use_raw"] if raw else []))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"case_{i:02d}.png" for i in range(6)]
+    pixels = np.asarray(Pillow.open(tmp_path / "case_00.png"), dtype=int)
+    assert pixels.ndim == 3
+    coloured = np.ptp(pixels, axis=2) > 60
+    assert trained.raw is not None
+    labels = read_labels(trained.raw / NAME / "labelsTr" / "case_00.nii.gz").array
+    if raw:
+        np.testing.assert_array_equal(coloured, labels[9] > 0)  # both balls: one is centred there, one beside
+    assert 20 < coloured.sum() <= 1.1 * (labels > 0).any(0).sum()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["-channel_idx", "3"], 4, "has the channels 0 to 0"),
+        (["-channel_idx", "-1"], 2, "not negative"),
+        (["-c", "3d_huge"], 3, "3d_huge"),
+        (["-p", "NoPlans"], 3, "NoPlans"),
+    ],
+)
+def test_pictures_that_cannot_be_made_are_told(
+    trained: NnunetFolders, tmp_path: Path, words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["nnunet", "plot_overlay_pngs", "-d", "7", "-o", str(tmp_path / "out"), *words]) == code
+    assert told in capsys.readouterr().err
+
+
+def test_nothing_is_downloaded(folders: NnunetFolders, capsys: pytest.CaptureFixture[str]) -> None:
+    url = "https://example.org/model.zip"
+    assert main(["nnunet", "download_pretrained_model_by_url", url]) == 2
+    told = capsys.readouterr().err
+    assert url in told
+    assert "install_pretrained_model_from_zip" in told
+
+
+def test_a_dataset_of_the_first_version_becomes_one_of_the_second(
+    folders: NnunetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "Task007_Blobs"
+    shutil.move(write_raw_dataset(tmp_path / "other", cases=2), old)
+    declaration = {
+        "name": "Blobs", "tensorImageSize": "4D", "modality": {"0": "MRI"}, "numTraining": 2, "numTest": 0,
+        "labels": {"0": "background", "1": "large", "2": "small"},
+        "training": [{"image": f"./imagesTr/case_{i:02d}.nii.gz", "label": f"./labelsTr/case_{i:02d}.nii.gz"}
+                     for i in range(2)],
+        "test": [],
+    }  # fmt: skip
+    (old / "dataset.json").write_text(json.dumps(declaration))
+    words = ["nnunet", "convert_old_nnUNet_dataset", str(old)]
+    assert main([*words, "Blobs"]) == 2
+    assert "DatasetXXX_Name" in capsys.readouterr().err
+    run(*words[1:], NAME)
+    assert folders.raw is not None
+    new = folders.raw / NAME
+    assert json.loads((new / "dataset.json").read_text()) == {
+        "name": "Blobs", "channel_names": {"0": "MRI"}, "labels": {"background": 0, "large": 1, "small": 2},
+        "numTraining": 2, "file_ending": ".nii.gz",
+    }  # fmt: skip
+    for part in ("imagesTr", "labelsTr"):
+        assert {f.name: f.read_bytes() for f in (old / part).iterdir()} == {
+            f.name: f.read_bytes() for f in (new / part).iterdir()
+        }
+    assert main([*words, "Dataset007_Again"]) == 2
+    assert "taken by Dataset007_Blobs" in capsys.readouterr().err
+    shutil.rmtree(old / "labelsTr")
+    assert main([*words, "Dataset008_Other"]) == 3
+    assert not (folders.raw / "Dataset008_Other").exists()
+    run("extract_fingerprint", "-d", "7", "-np", "1")
+
+
+@pytest.mark.parametrize("words", [["-num_gpus", "0"], ["--val_best", "--disable_checkpointing"]])
+def test_impossible_trainings_are_told(trained: NnunetFolders, words: list[str]) -> None:
+    assert main(["nnunet", "train", "7", FULL, "0", *TRAINER, *CPU, *words]) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_fold(trained: NnunetFolders, tmp_path: Path) -> None:
+    """As two GPUs would; the plan is cut to a network that trains an epoch in seconds."""
+    assert trained.preprocessed is not None
+    plans = json.loads((trained.preprocessed / NAME / "nnUNetPlans.json").read_text())
+    tiny = plans["configurations"][FULL]
+    tiny["patch_size"], tiny["batch_size"] = [8, 8, 8], 2
+    network = tiny["architecture"]["arch_kwargs"]
+    network["features_per_stage"], network["n_stages"] = [4, 4], 2
+    for key in ("kernel_sizes", "strides", "n_conv_per_stage"):
+        network[key] = network[key][:2]
+    network["n_conv_per_stage_decoder"] = [1]
+    plans["plans_name"] = "Tiny"
+    (trained.preprocessed / NAME / "Tiny.json").write_text(json.dumps(plans))
+    words = ["train", "7", FULL, "0", "-tr", "nnUNetTrainer_1epoch", "-p", "Tiny", *CPU, "-num_gpus", "2"]
+    command = [sys.executable, "-m", "delineate.cli.main", "nnunet", "--plain-progress", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mean foreground Dice") == 1
+    fold = model_of(trained).with_name(f"nnUNetTrainer_1epoch__Tiny__{FULL}") / "fold_0"
+    assert {"checkpoint_final.pth", "checkpoint_best.pth", "validation"} <= {path.name for path in fold.iterdir()}
 
 
 def test_validating_again_gives_the_same_scores(trained: NnunetFolders) -> None:

@@ -1,6 +1,7 @@
 """OpenVINO against torch, where it is installed: same numbers, compiled once, and a clear word where it is missing."""
 
 import importlib.util
+import subprocess
 import sys
 import warnings
 
@@ -50,3 +51,19 @@ def test_logits_are_those_of_torch_and_a_network_is_compiled_once(patch, summed)
     np.testing.assert_allclose(found[0], predict_logits([network(len(patch))], array, tiling), atol=2e-4)
     np.testing.assert_array_equal(*found)
     assert len(backend._compiled) == 1
+
+
+@needs_openvino
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_is_reported_to_anybody(tmp_path):
+    """In a process of its own: openvino must not find the package that it would report its use with."""
+    (tmp_path / "openvino_telemetry.py").write_text("raise SystemExit('telemetry was imported')")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from delineate.inference.openvino_backend import OpenVinoBackend\n"
+        "OpenVinoBackend(bfloat16=False)\n"
+        "import openvino.tools.ovc.telemetry_utils as used\n"
+        "print(used.tm.__name__, 'openvino_telemetry' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.returncode) == (["openvino.tools.ovc.telemetry_stub", "False"], 0), done.stderr

@@ -48,6 +48,18 @@ def test_slabs_follow_one_another_and_are_the_volume(shape, patch):
     np.testing.assert_array_equal(np.concatenate(slabs, axis=1), whole)
 
 
+@pytest.mark.parametrize("summed", ["logits", "features"])
+@pytest.mark.parametrize("patch", [(8, 8, 8), (8, 8)])
+def test_tiles_in_one_step_are_predicted_as_alone(patch, summed):
+    array, ensemble = volume((21, 9, 12)), make_ensemble([network(len(patch))])
+    alone, three, chosen = (
+        predict_logits(ensemble, array, Tiling(patch_size=patch, batch_size=size, mirror_axes=(0, 1), summed=summed))
+        for size in (1, 12, None)  # twelve are three tiles in four flips
+    )
+    np.testing.assert_allclose(three, alone, atol=2e-5)
+    np.testing.assert_allclose(chosen, alone, atol=2e-5)
+
+
 def test_slabs_come_before_the_last_tile_is_predicted():
     COUNTED.clear()
     seen = [

@@ -190,7 +190,7 @@ def test_a_budget_that_holds_the_whole_schedule_gets_it():
 
 
 def test_too_short_budgets_say_what_is_needed():
-    with pytest.raises(PlanError, match=r"A budget of 5 s is too short .* at least 10 s"):
+    with pytest.raises(PlanError, match=r"5 s for training is too short .* at least 10 s"):
         _decide("hippocampus_208", 5)
     with pytest.raises(PlanError, match="too short"):
         _decide("hippocampus_208", float("nan"))

@@ -50,7 +50,7 @@ def test_sentences_carry_the_numbers():
         assert part in text
     assert "(40 × 24 × 20 mm)" in text
     assert "2\u202f500 steps of 4" in text
-    assert "within at most 20 min" in text
+    assert "trained for 20 min, which is about" in text
     assert "standard deviation 1" in text
 
 

@@ -366,6 +366,15 @@ def test_a_budget_ends_the_run_in_time_with_the_rate_annealed(tmp_path):
     assert "left" in lines.notes[-3]
 
 
+@pytest.mark.parametrize("forecast", [1, 30, 100_000])
+def test_a_wrong_forecast_of_steps_does_not_change_the_length(tmp_path, forecast):
+    clock = FakeClock(0.05)
+    fitted = train(tmp_path, runtime=replace(QUIET, clock=clock), iterations=forecast, budget_seconds=60.0)
+    assert 55 < clock.now <= 61
+    assert fitted.steps > 60
+    assert 15 <= len(fitted.records) <= 22
+
+
 def test_the_time_of_earlier_sessions_counts(tmp_path):
     budget = {"iterations": 100_000, "budget_seconds": 60.0}
     with pytest.raises(Interrupted):

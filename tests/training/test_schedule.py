@@ -23,7 +23,24 @@ def test_poly_under_a_budget_is_smooth_and_ends_with_the_time():
     recipe = toy_recipe(iterations=1000, iterations_per_epoch=250, budget_seconds=100.0, learning_rate=1.0)
     assert rate(recipe, 10, seconds=50.0) == pytest.approx(0.5**0.9)
     assert rate(recipe, 10, seconds=99.9) < 0.01
-    assert rate(recipe, 800, seconds=50.0) == pytest.approx(0.2**0.9)  # steps are ahead of the time
+
+
+def test_a_forecast_of_too_few_steps_does_not_hasten_a_training_under_a_budget():
+    recipe = toy_recipe(iterations=1000, budget_seconds=100.0, learning_rate=1.0)
+    assert rate(recipe, 5000, seconds=50.0) == pytest.approx(0.5**0.9)
+    assert first_leg(recipe).progress(5000, 99.0) < 1.0
+    assert first_leg(recipe).progress(400, 100.0) == 1.0
+
+
+def test_nnunets_whole_schedule_ends_before_the_time():
+    recipe = toy_recipe(iterations=250_000, budget_seconds=100.0, learning_rate=1.0)
+    assert rate(recipe, 200_000, seconds=50.0) == pytest.approx(0.2**0.9)
+    assert first_leg(recipe).progress(250_000, 50.0) == 1.0
+
+
+def test_without_a_budget_the_steps_decide():
+    leg = first_leg(toy_recipe(iterations=1000))
+    assert (leg.progress(999, 1e9), leg.progress(1000, 0.0)) == (0.999, 1.0)
 
 
 def test_warm_up_rises_linearly_then_cosine_falls():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -74,6 +75,20 @@ class TestReading:
         stage = model.without_mirroring().previous
         assert isinstance(stage, delineate.Model)
         assert (stage.tiling.step, stage.tiling.mirror_axes, stage.rounding) == (0.8, (), "nnunet")
+
+    def test_air_is_left_out_of_both_stages(self, tmp_path) -> None:
+        model = delineate.load_model(make_stages(tmp_path), device="cpu").without_air(-950.0)
+        assert isinstance(model.previous, delineate.Model)
+        assert (model.air_below_hu, model.previous.air_below_hu) == (-950.0, -950.0)
+
+    @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+    @pytest.mark.filterwarnings("ignore")
+    def test_openvino_runs_both_stages(self, tmp_path) -> None:
+        model = loaded(make_stages(tmp_path))
+        elsewhere = model.on_openvino()
+        assert isinstance(elsewhere.previous, delineate.Model)
+        assert type(elsewhere.previous.ensemble.backend).__name__ == "OpenVinoBackend"
+        np.testing.assert_array_equal(labels_of(elsewhere), labels_of(model))
 
     def test_folds_are_the_same_in_both_stages(self, tmp_path) -> None:
         folder = make_stages(tmp_path, first=("0", "1", "2"))

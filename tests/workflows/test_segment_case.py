@@ -37,6 +37,7 @@ def model_of(example, summed="auto"):
             identity="test",
             weights={"0": {}},
             postprocessing=(),
+            trust=None,
         ),
         ensemble=make_ensemble([network]),
         tiling=Tiling(patch_size=configuration.patch_size, summed=summed),

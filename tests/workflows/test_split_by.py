@@ -236,7 +236,18 @@ def test_the_drop_is_that_of_the_predictions(torsos: Path, pair: tuple[Path, Pat
     assert any(
         "7 case(s) were predicted by trainings on other patients of the same scanner" in n for n in found.notices
     )
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["shifts"]
+    told = json.loads((tmp_path / "out" / "results.json").read_text())["shifts"][0]
+    assert told["drop_points"]["value"] == pytest.approx(found.shifts[0].drop_points.value)
+    assert [site["site"] for site in told["by_site"]] == ["sharp", "soft"]
+    with (tmp_path / "out" / "shifts.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["structure"], row["site"]) for row in rows][:3] == [
+        ("liver", "all"),
+        ("liver", "sharp"),
+        ("liver", "soft"),
+    ]
+    assert float(rows[0]["drop"]) == pytest.approx(found.shifts[0].drop_points.value)
+    assert "Unseen sites" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "out" / "known" / "results.json").is_file()
 
 

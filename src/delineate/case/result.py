@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from delineate.case.image import LabelMap
+
+if TYPE_CHECKING:
+    from delineate.metrics.trust import Assessment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,3 +35,5 @@ class Result:
     provenance: Provenance
     probabilities: NDArray[Any] | None = None
     """(head, z, y, x) float, on the original grid; only when asked for."""
+    assessment: Assessment | None = None
+    """How far the result can be trusted; only when asked for."""

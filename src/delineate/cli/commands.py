@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delineate.cli.instance_run import instance_options, run_instances
-from delineate.cli.scale_commands import manner_of, predict_on_cluster, train_elsewhere
+from delineate.cli.scale_commands import floating_precision, manner_of, predict_on_cluster, train_elsewhere
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
 from delineate.errors import DatasetError, UsageError
 from delineate.execution import Cancellation, Progress, Watched
@@ -249,12 +249,23 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities (.npz)")
     parser.add_argument(
+        "--no-temperature", action="store_true", help="probabilities as the network states them, not calibrated"
+    )
+    parser.add_argument(
+        "--assess", action="store_true", help="also say how far each result can be trusted: quality.csv, worst first"
+    )
+    parser.add_argument(
         "--previous", type=Path, metavar="FOLDER", help="cascade: label maps of its first stage; default: predict them"
     )
     parser.add_argument("--no-postprocessing", action="store_true", help="leave label maps as the network made them")
     parser.add_argument("--overwrite", action="store_true", help="predict again what stands in the output folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
-    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "int8"),
+        help="int8: with openvino, for models that `quantise` allows it",
+    )
     cluster_option(parser)
     parser.add_argument(
         "--backend", default="torch", choices=("torch", "openvino"), help="what runs the networks; openvino: CPU only"
@@ -263,31 +274,37 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
 
 def _predict(session: Session) -> int:
     if session.options.cluster is not None:
+        if session.options.assess:
+            raise UsageError("--assess works without --cluster: run it here on the images that matter.")
         return predict_on_cluster(session)
+    from delineate.cli.trust_commands import print_assessments
     from delineate.workflows.model import load_model
     from delineate.workflows.segment_folder import find_images, segment_files
 
-    options = session.options
+    options, manner = session.options, manner_of(session.options)
     model = load_model(
         options.model,
         folds=options.fold,
         device=options.device,
         mirroring=not options.no_mirroring,
-        precision=options.precision,
+        precision=floating_precision(options),
         checkpoint=options.checkpoint,
         configuration=options.configuration,
     )
-    model = manner_of(options).of(model)
+    model = manner.of(model)
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,
         cases,
         options.out,
         probabilities=options.probabilities,
+        assess=options.assess,
         overwrite=options.overwrite,
         **session.watched,
     )
     print(f"{len(written)} label maps in {options.out}")
+    if options.assess:
+        print_assessments(options.out, [case.case_id for case in cases])
     return 0
 
 

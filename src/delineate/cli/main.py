@@ -18,10 +18,14 @@ from delineate.cli import (
     convert_instances_command,
     evaluate_command,
     exchange_command,
+    monitor_command,
     nnunet,
     nuclei_command,
+    quantise_command,
     raters_command,
     sites_command,
+    study_command,
+    trust_commands,
 )
 from delineate.cli.commands import COMMANDS, Session
 from delineate.cli.live_progress import progress_for
@@ -69,10 +73,14 @@ def build_parser() -> argparse.ArgumentParser:
         sites_command,
         anatomy_command,
         exchange_command,
+        quantise_command,
         configurations_command,
+        study_command,
+        monitor_command,
         nnunet,
         nuclei_command,
         raters_command,
+        trust_commands,
     )
     for command in (*COMMANDS, *(command for module in more for command in module.COMMANDS)):
         sub = commands.add_parser(command.name, help=command.help, description=command.help)

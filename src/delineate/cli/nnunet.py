@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING
 
 from delineate.cli import nnunet_options as declare
 from delineate.cli.commands import Command, Session
-from delineate.errors import UsageError
+from delineate.cli.scale_options import place_of_this_process
+from delineate.errors import DelineateError, Interrupted, UsageError
+from delineate.execution import Silent, Watched
 
 if TYPE_CHECKING:
     from delineate.metrics.summary import Summary
+    from delineate.workflows.nnunet_training import TrainingOrder
     from delineate.workflows.nnunet_workspace import NnunetFolders, PlanSettings
 
+NO_REPAIRS = "notice: repairs are options of `delineate run`, `plan` and `verify`; nnU-Net's commands have none."
 DEFAULT_WORKERS = {"2d": 8, "3d_fullres": 4, "3d_lowres": 8}
 """nnU-Net's ``-np`` by configuration; 4 for others."""
 
@@ -92,6 +96,8 @@ def _train(session: Session) -> int:
         raise UsageError("--c goes on with a training and -pretrained_weights begins one; give one of them.")
     if options.c and options.val:
         raise UsageError("--c goes on with a training and --val only validates one; give one of them.")
+    if options.val_best and options.disable_checkpointing:
+        raise UsageError("--val_best validates a checkpoint, and --disable_checkpointing keeps none; give one of them.")
     order = TrainingOrder(
         place=find_dataset(_folders(), options.dataset_name_or_id),
         configuration=options.configuration,
@@ -103,8 +109,49 @@ def _train(session: Session) -> int:
         resume=options.c,
         keep=not options.disable_checkpointing,
         probabilities=options.npz,
+        best=options.val_best,
     )
-    summary = (validate_fold if options.val else train_fold)(order, **session.watched)
+    if options.val:
+        return _tell_trained(order, validate_fold(order, **session.watched))
+    if (code := _train_with_others(session, order)) is not None:
+        return code
+    return _tell_trained(order, train_fold(order, **session.watched))
+
+
+def _train_with_others(session: Session, order: TrainingOrder) -> int | None:
+    """Train as one of several processes, or start them, and return the exit code; None if there is one device."""
+    from delineate.workflows.nnunet_training import train_fold_in_place
+    from delineate.workflows.train_on_devices import start_processes
+
+    options, place = session.options, place_of_this_process()
+    if options.num_gpus < 1:
+        raise UsageError(f"-num_gpus takes a positive number; got {options.num_gpus}.")
+    if place is None and options.num_gpus > 1:
+        return start_processes(_words_of_one_process(options), options.num_gpus)
+    if place is None:
+        return None
+    watched = Watched(progress=session.progress if place.rank == 0 else Silent(), cancellation=session.cancellation)
+    try:
+        summary = train_fold_in_place(order, place, **watched)
+    except Interrupted:
+        if place.rank == 0:
+            raise
+        return Interrupted.exit_code  # all stopped together; the first process tells it
+    return 0 if summary is None else _tell_trained(order, summary)
+
+
+def _words_of_one_process(options: argparse.Namespace) -> list[str]:
+    """Return the command line of one of several processes that train together."""
+    own = [f"--{flag.replace('_', '-')}" for flag in ("plain_progress", "verbose") if getattr(options, flag)]
+    words = ["nnunet", *own, "train", options.dataset_name_or_id, options.configuration, options.fold]
+    words += ["-tr", options.tr, "-p", options.p, "-device", options.device]
+    if options.pretrained_weights:
+        words += ["-pretrained_weights", options.pretrained_weights]
+    flags = ("npz", "c", "val_best", "disable_checkpointing")
+    return words + [f"--{flag}" for flag in flags if getattr(options, flag)]
+
+
+def _tell_trained(order: TrainingOrder, summary: Summary) -> int:
     _print_summary(summary)
     print(f"model   {order.model}")
     return 0
@@ -175,6 +222,43 @@ def _convert_decathlon(session: Session) -> int:
     )
     print(f"dataset {place.raw}")
     return 0
+
+
+def _convert_old_dataset(session: Session) -> int:
+    from delineate.workflows.convert_old_dataset import convert_old_dataset
+
+    options = session.options
+    place = convert_old_dataset(
+        options.input_folder, options.output_dataset_name, _folders(), cancellation=session.cancellation
+    )
+    print(f"dataset {place.raw}")
+    return 0
+
+
+def _plot_overlays(session: Session) -> int:
+    from delineate.workflows.nnunet_overlays import OverlayOrder, plot_overlays
+    from delineate.workflows.nnunet_workspace import find_dataset
+
+    options = session.options
+    order = OverlayOrder(
+        place=find_dataset(_folders(), options.d),
+        out=options.o,
+        channel=options.channel_idx,
+        intensity=options.overlay_intensity,
+        raw=options.use_raw,
+        plans_name=options.p,
+        configuration=options.c,
+        workers=_workers(options.np),
+    )
+    print(f"{len(plot_overlays(order, **session.watched))} pictures written to {order.out}")
+    return 0
+
+
+def _download(session: Session) -> int:
+    raise UsageError(
+        f"Delineate opens no connections to the network. Download {session.options.url} yourself, for example with a "
+        "browser or curl, then: delineate nnunet install_pretrained_model_from_zip FILE.zip"
+    )
 
 
 def _export_model_to_zip(session: Session) -> int:
@@ -322,6 +406,24 @@ NNUNET_COMMANDS = (
         run=_convert_decathlon,
     ),
     Command(
+        name="convert_old_nnUNet_dataset",
+        help="a task of nnU-Net v1 becomes a raw dataset",
+        declare=declare.convert_old_dataset,
+        run=_convert_old_dataset,
+    ),
+    Command(
+        name="plot_overlay_pngs",
+        help="one picture per case with its labels in colour",
+        declare=declare.plot_overlays,
+        run=_plot_overlays,
+    ),
+    Command(
+        name="download_pretrained_model_by_url",
+        help="not to be had: says how to install a model without a connection",
+        declare=declare.download_by_url,
+        run=_download,
+    ),
+    Command(
         name="export_model_to_zip",
         help="trained models as a zip",
         declare=declare.export_model_to_zip,
@@ -379,7 +481,12 @@ def _run(session: Session) -> int:
     for notice in getattr(session.options, "notices", ()):
         print(f"notice: {notice}", file=sys.stderr)
     done: Callable[[Session], int] = session.options.run_nnunet
-    return done(session)
+    try:
+        return done(session)
+    except DelineateError as error:
+        if "--repair" in error.diagnostics():
+            print(NO_REPAIRS, file=sys.stderr)
+        raise
 
 
 COMMANDS = (Command(name="nnunet", help="nnU-Net's commands on nnU-Net's folders", declare=_declare, run=_run),)
@@ -466,6 +573,9 @@ predict_from_modelfolder = partial(_bare, "predict_from_modelfolder")
 evaluate_folder = partial(_bare, "evaluate_folder")
 evaluate_simple = partial(_bare, "evaluate_simple")
 convert_MSD_dataset = partial(_bare, "convert_MSD_dataset")
+convert_old_nnUNet_dataset = partial(_bare, "convert_old_nnUNet_dataset")
+plot_overlay_pngs = partial(_bare, "plot_overlay_pngs")
+download_pretrained_model_by_url = partial(_bare, "download_pretrained_model_by_url")
 export_model_to_zip = partial(_bare, "export_model_to_zip")
 install_pretrained_model_from_zip = partial(_bare, "install_pretrained_model_from_zip")
 accumulate_crossval_results = partial(_bare, "accumulate_crossval_results")

@@ -64,11 +64,11 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("fold", help="0 to 4, or all")
     _trainer(parser)
     parser.add_argument("-pretrained_weights", default=None, help="start from the weights of this checkpoint or model")
-    _refuse(parser, "-num_gpus", type=int, default=1, why="one device trains a fold")
+    parser.add_argument("-num_gpus", type=int, default=1, help="devices that share every batch; default 1")
     parser.add_argument("--npz", action="store_true", help="also write the probabilities of the validation cases")
     parser.add_argument("--c", action="store_true", help="go on with an interrupted training")
     parser.add_argument("--val", action="store_true", help="only validate a trained fold")
-    _refuse(parser, "--val_best", flag=True, why="only the final weights are kept, and they are what is validated")
+    parser.add_argument("--val_best", action="store_true", help="validate checkpoint_best instead of the final one")
     parser.add_argument("--disable_checkpointing", action="store_true", help="keep no checkpoint and no model")
     _device(parser)
 
@@ -114,6 +114,29 @@ def convert_decathlon(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", required=True, type=Path, help="folder of a Decathlon task, TaskXX_Name")
     parser.add_argument("-overwrite_id", type=int, default=None, help="number of the new dataset; default: the task's")
     _processes(parser)
+
+
+def convert_old_dataset(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_convert_old_nnUNet_dataset``."""
+    parser.add_argument("input_folder", type=Path, help="folder of the old task, with imagesTr and labelsTr")
+    parser.add_argument("output_dataset_name", help="name of the new dataset, DatasetXXX_Name")
+
+
+def plot_overlays(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_plot_overlay_pngs``."""
+    parser.add_argument("-d", required=True, help="number or name of the dataset")
+    parser.add_argument("-o", required=True, type=Path, help="folder for the pictures")
+    _processes(parser)
+    parser.add_argument("-channel_idx", type=int, default=0, help="which channel; default 0")
+    parser.add_argument("--use_raw", action="store_true", help="show the raw data instead of the prepared cases")
+    parser.add_argument("-p", default="nnUNetPlans", help="plans; default nnUNetPlans")
+    parser.add_argument("-c", default=None, help="configuration; default 3d_fullres if planned, else 2d")
+    parser.add_argument("-overlay_intensity", type=float, default=0.6, help="how much colour; default 0.6")
+
+
+def download_by_url(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``nnUNetv2_download_pretrained_model_by_url``."""
+    parser.add_argument("url", help="where the zip is to be had")
 
 
 def export_model_to_zip(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from delineate.workflows.model import Manner
     from delineate.workflows.train_on_devices import Place
 
+INT8 = "int8"
+
 
 def train_elsewhere(session: Session, folds: tuple[str, ...], extension: Any) -> int | None:
     """Train on a cluster or on several devices and return the exit code; None if neither was asked for."""
@@ -92,14 +94,23 @@ def manner_of(options: argparse.Namespace) -> Manner:
     """Return how `predict` shall use the model, here or on a cluster."""
     from delineate.workflows.model import Manner
 
+    if options.precision == INT8 and options.backend != "openvino":
+        raise UsageError("--precision int8 needs --backend openvino; torch computes in floating-point numbers.")
     return Manner(
         step=options.step,
         openvino=options.backend == "openvino",
+        int8=options.precision == INT8,
         skip_air=options.skip_air,
         nnunet_rounding=options.nnunet_rounding,
         postprocessing=not options.no_postprocessing,
+        temperature=not options.no_temperature,
         previous=None if options.previous is None else options.previous.resolve(),
     )
+
+
+def floating_precision(options: argparse.Namespace) -> str:
+    """Return the precision of what is not computed in integers."""
+    return "auto" if options.precision == INT8 else str(options.precision)
 
 
 def predict_on_cluster(session: Session) -> int:
@@ -112,7 +123,7 @@ def predict_on_cluster(session: Session) -> int:
         folds=tuple(options.fold) if options.fold else None,
         device=options.device,
         mirroring=not options.no_mirroring,
-        precision=options.precision,
+        precision=floating_precision(options),
         checkpoint=options.checkpoint,
         configuration=options.configuration,
         manner=manner_of(options),

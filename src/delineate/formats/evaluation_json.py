@@ -21,6 +21,7 @@ from delineate.errors import InputError
 from delineate.execution.atomic import write_text
 from delineate.metrics.evaluation.definitions import WITH_TOLERANCE, define, unit_of
 from delineate.metrics.evaluation.evaluation import Evaluation
+from delineate.metrics.evaluation.site_shift import SiteShift
 
 FORMAT = "delineate.evaluation"
 VERSION = 1
@@ -93,7 +94,7 @@ def evaluation_to_json(evaluation: Evaluation, provenance: Provenance) -> dict[s
         "comparison": _comparison(evaluation),
         "volumes": as_json(evaluation.volumes),
         "thresholds": as_json(evaluation.thresholds),
-        "shifts": as_json(evaluation.shifts),
+        "shifts": [_shift(shift, evaluation) for shift in evaluation.shifts],
         "raters": as_json(evaluation.raters),
         "trust": as_json(evaluation.trust),
         "cases": [
@@ -111,8 +112,8 @@ def evaluation_to_json(evaluation: Evaluation, provenance: Provenance) -> dict[s
 
 
 def write_results(folder: Path, evaluation: Evaluation, provenance: Provenance) -> None:
-    """Write ``results.json``, ``cases.csv``, ``structures.csv`` and, where there is something to say, ``subgroups.csv``
-    and ``comparison.csv``; each atomically.
+    """Write ``results.json``, ``cases.csv``, ``structures.csv`` and, where they say something, ``subgroups.csv``,
+    ``shifts.csv`` and ``comparison.csv``; each atomically.
 
     Raises
     ------
@@ -122,7 +123,12 @@ def write_results(folder: Path, evaluation: Evaluation, provenance: Provenance) 
     content = evaluation_to_json(evaluation, provenance)
     write_text(folder / "cases.csv", csv_text(_case_rows(content, evaluation)))
     write_text(folder / "structures.csv", csv_text(_structure_rows(content)))
-    for name, rows in (("subgroups.csv", _subgroup_rows(evaluation)), ("comparison.csv", _comparison_rows(evaluation))):
+    parts = {
+        "subgroups.csv": _subgroup_rows(evaluation),
+        "shifts.csv": _shift_rows(content),
+        "comparison.csv": _comparison_rows(evaluation),
+    }
+    for name, rows in parts.items():
         if rows:
             write_text(folder / name, csv_text(rows))
         else:
@@ -219,6 +225,47 @@ def _comparison(evaluation: Evaluation) -> dict[str, Any] | None:
         ],
         "ranks": [{"metric": metric, **as_json(ranks)} for metric, ranks in comparison.ranks],
     }
+
+
+def _shift(shift: SiteShift, evaluation: Evaluation) -> dict[str, Any]:
+    """Return a shift in the metric's unit; the drop of a fraction is in percentage points."""
+    factor = _factor(shift.metric, evaluation)
+    sites = [
+        {
+            "site": site,
+            "n_cases": cases,
+            "known": number_to_json(known * factor),
+            "unseen": number_to_json(mean * factor),
+        }
+        for site, cases, known, mean in shift.by_site
+    ]
+    return {**_in_unit(as_json(shift), factor), "by_site": sites}
+
+
+def _shift_rows(content: Mapping[str, Any]) -> list[Row]:
+    """Return one row per structure and metric over all sites, and one per site."""
+    rows: list[Row] = []
+    for shift in content["shifts"]:
+        ends = {
+            f"{side}_{end}": shift[key]["interval"][end]
+            for side, key in (("known", "known"), ("unseen", "unseen"), ("drop", "drop_points"))
+            for end in ("low", "high")
+        }
+        rows.append(
+            {
+                "structure": shift["structure"],
+                "metric": shift["metric"],
+                "site": "all",
+                "n_cases": sum(site["n_cases"] for site in shift["by_site"]),
+                "known": shift["known"]["value"],
+                "unseen": shift["unseen"]["value"],
+                "drop": shift["drop_points"]["value"],
+                **ends,
+                "paired": int(shift["paired"]),
+            }
+        )
+        rows += [{"structure": shift["structure"], "metric": shift["metric"], **site} for site in shift["by_site"]]
+    return rows
 
 
 def _in_unit(node: Any, factor: float, within: str = "") -> Any:

@@ -2,6 +2,8 @@
 
     model.json              plan, configuration, recipe, labels, channels, facts of the training, hashes of the weights
     fold_0.safetensors      the weights of one fold; as many files as there are folds
+    trust.json              what is ordinary for the model; absent in packages that were not calibrated
+    quantisation.json       only where int8 was checked: ranges of the layers, and what the check has found
     previous/               only in a cascade: the package of the stage before, in the same form
 
 Nothing in a package is ever executed: weights are safetensors, which hold numbers only, and any other file that lies
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from delineate.case.labels import LabelScheme
 from delineate.errors import InputError, ModelError, PlanError, UsageError
-from delineate.execution.atomic import atomic_path
+from delineate.execution.atomic import atomic_path, write_text
 from delineate.formats.nnunet.dataset_json import dataset_json, scheme_from_json
 from delineate.formats.nnunet.json_node import Node
 from delineate.formats.nnunet.plans_json import (
@@ -39,10 +41,14 @@ from delineate.formats.nnunet.plans_json import (
     plan_to_json,
 )
 from delineate.formats.nnunet.postprocessing_json import steps_from_json
+from delineate.formats.quantisation_json import QUANTISATION, quantisation_from_json, quantisation_to_json
 from delineate.formats.recipe_json import recipe_from_json, recipe_to_json
+from delineate.formats.trust_json import trust_from_json, trust_to_json
 from delineate.formats.zip_entries import LARGEST_INFLATION, check_entries
 from delineate.masks.postprocessing import PostprocessingStep
+from delineate.metrics.trust import TrustReference
 from delineate.planning.plan import Configuration, Plan
+from delineate.planning.quantisation import Quantisation
 from delineate.planning.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -53,6 +59,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "delineate-model"
 FORMAT_VERSION = 1
 DOCUMENT = "model.json"
+TRUST = "trust.json"
 PREVIOUS = "previous"
 """Sub-folder of a cascade that holds the package of the stage before."""
 UNSAVED = "not saved"
@@ -94,13 +101,18 @@ class ModelPackage:
     previous: ModelPackage | None = None
     """The stage before, in a cascade: its label map is an input of this one. A cascade without it needs that label map
     with every image."""
+    trust: TrustReference | None = None
+    """What is ordinary for the model, to tell when not to trust it, and the temperature of its probabilities; None: it
+    was not calibrated."""
+    quantisation: Quantisation | None = None
+    """Whether and how these very weights may be computed in int8; None: nobody has checked it."""
     licence: str = ""
     """Under which terms the weights may be used; empty: not stated."""
     identity: str = UNSAVED
     """Name and SHA-256 of ``model.json``, which holds the hashes of the weights; set by writing and reading."""
     network_identity: str = UNSAVED
-    """As ``identity``, but equal for packages that differ in post-processing only: whatever decides what the networks
-    say."""
+    """As ``identity``, but equal for packages that differ in post-processing and calibration only: whatever decides
+    what the networks say."""
 
     @property
     def input_channels(self) -> int:
@@ -158,6 +170,34 @@ def read_package(path: Path, *, folds: Sequence[str] | None = None) -> ModelPack
         return _read(path, source, folds)[0]
 
 
+def store_quantisation(folder: Path, quantisation: Quantisation) -> Path:
+    """Write the verdict on int8 into the folder of a package and return the file.
+
+    Raises
+    ------
+    ResourceError
+        If the folder cannot be written.
+    """
+    write_text(folder / QUANTISATION, quantisation_to_json(quantisation))
+    return folder / QUANTISATION
+
+
+def weight_hashes(folder: Path) -> dict[str, str]:
+    """Return fold -> SHA-256 of its weights, as the document in the folder of a package says.
+
+    Raises
+    ------
+    ModelError
+        If there is no package in the folder, or it is damaged.
+    """
+    with _opened(folder) as source:
+        node = _checked_document(folder, source.read(DOCUMENT, LARGEST_DOCUMENT))
+    try:
+        return {fold: found.sha256 for fold, found in _hashes(node).items()}
+    except PlanError as error:
+        raise ModelError(f"The model {folder} cannot be used: {error}") from error
+
+
 def _read(path: Path, source: _Source, folds: Sequence[str] | None) -> tuple[ModelPackage, bytes]:
     """Return a package and its document; of a cascade also what stands in its sub-folder."""
     raw = source.read(DOCUMENT, LARGEST_DOCUMENT)
@@ -175,10 +215,14 @@ def _read(path: Path, source: _Source, folds: Sequence[str] | None) -> tuple[Mod
             f"The model {path} holds a stage before it, but is no cascade. Copy or export the model again."
         )
     previous = None if expected is None else _read_previous(path / PREVIOUS, source.within(PREVIOUS), expected)
-    _warn_of_surplus(path, source.names(), {*map(_file_name, hashes), *((PREVIOUS,) if expected else ())})
+    own = {*map(_file_name, hashes), QUANTISATION, *((PREVIOUS,) if expected else ())}
+    own |= {TRUST} if node.get("trust") else set()
+    _warn_of_surplus(path, source.names(), own)
     weights = {fold: _read_weights(path, source, fold, hashes[fold]) for fold in chosen}
+    quantisation = _read_quantisation(path, source, {fold: hashes[fold].sha256 for fold in chosen})
     identity, network_identity = _identities(values["name"], raw)
-    found = {**values, "weights": weights, "previous": previous}
+    found = {**values, "weights": weights, "previous": previous, "quantisation": quantisation}
+    found["trust"] = _read_trust(path, source, node)
     return ModelPackage(**found, identity=identity, network_identity=network_identity), raw
 
 
@@ -189,6 +233,32 @@ def _read_previous(path: Path, source: _Source, expected: str) -> ModelPackage:
     if package.previous is not None:
         raise ModelError(f"{path} is a cascade itself; a cascade has two stages. Copy the model again.")
     return package
+
+
+def _read_trust(path: Path, source: _Source, node: Node) -> TrustReference | None:
+    entry = node.get("trust")
+    if entry is None:
+        return None
+    try:
+        expected = _hash(entry)
+        data = _verified(path, TRUST, source.read(TRUST, expected.size), expected)
+        return trust_from_json(data, source=TRUST)
+    except PlanError as error:
+        raise ModelError(f"The model {path} cannot be used: {error}") from error
+
+
+def _read_quantisation(path: Path, source: _Source, hashes: Mapping[str, str]) -> Quantisation | None:
+    """Return the verdict on int8 if there is one on just these weights."""
+    if QUANTISATION not in source.names():
+        return None
+    try:
+        found = quantisation_from_json(source.read(QUANTISATION, LARGEST_DOCUMENT))
+    except PlanError as error:
+        raise ModelError(f"The model {path} cannot be used: {error} Remove that file or quantise again.") from error
+    if dict(found.weights) != dict(hashes):
+        logger.info("The verdict on int8 in %s is one on other weights or folds; it does not count.", path)
+        return None
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +272,7 @@ def _file_name(fold: str) -> str:
 
 
 def _identities(name: str, document: bytes) -> tuple[str, str]:
-    content = {key: value for key, value in json.loads(document).items() if key != "postprocessing"}
+    content = {key: value for key, value in json.loads(document).items() if key not in ("postprocessing", "trust")}
     network = json.dumps(content, sort_keys=True).encode()
     whole, part = (hashlib.sha256(data).hexdigest() for data in (document, network))
     return f"{name} sha256:{whole}", f"{name} sha256:{part}"
@@ -240,7 +310,14 @@ def _write_files(package: ModelPackage, put: Callable[[str, bytes], None]) -> by
         data = save({name: _detached(tensor) for name, tensor in weights.items()})
         put(_file_name(fold), data)
         hashes[fold] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    verdict, digests = package.quantisation, {fold: one["sha256"] for fold, one in hashes.items()}
+    if verdict is not None and dict(verdict.weights) == digests:
+        put(QUANTISATION, quantisation_to_json(verdict).encode())
     content = {**_document(package), "weights": hashes}
+    if package.trust is not None:
+        trust = trust_to_json(package.trust).encode()
+        put(TRUST, trust)
+        content["trust"] = {"sha256": hashlib.sha256(trust).hexdigest(), "bytes": len(trust)}
     if package.previous is not None:
         before = _write_files(package.previous, lambda name, data: put(f"{PREVIOUS}/{name}", data))
         content["previous"] = {"sha256": hashlib.sha256(before).hexdigest()}
@@ -464,9 +541,12 @@ def _hashes(node: Node) -> dict[str, _Hash]:
     for fold in entries.keys():
         if not _FOLD.fullmatch(fold):
             raise entries.wrong(f"'{fold}' cannot be the name of a fold")
-        entry = entries.child(fold)
-        hashes[fold] = _Hash(sha256=entry.child("sha256").text(), size=entry.child("bytes").integer())
+        hashes[fold] = _hash(entries.child(fold))
     return hashes
+
+
+def _hash(entry: Node) -> _Hash:
+    return _Hash(sha256=entry.child("sha256").text(), size=entry.child("bytes").integer())
 
 
 def _chosen(path: Path, hashes: Mapping[str, _Hash], folds: Sequence[str] | None) -> tuple[str, ...]:
@@ -488,15 +568,20 @@ def _read_weights(path: Path, source: _Source, fold: str, expected: _Hash) -> di
     from safetensors.torch import load
 
     name = _file_name(fold)
-    data = source.read(name, expected.size)
+    data = _verified(path, name, source.read(name, expected.size), expected)
+    try:
+        weights: dict[str, Tensor] = load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: {name} holds no weights in safetensors format: {error}.") from error
+    return weights
+
+
+def _verified(path: Path, name: str, data: bytes, expected: _Hash) -> bytes:
+    """Return the content of a file if it is what the document describes."""
     if len(data) < expected.size:
         raise ModelError(
             f"{path}: {name} is cut short: {len(data)} of {expected.size} bytes are there. Copy the model again."
         )
     if hashlib.sha256(data).hexdigest() != expected.sha256:
         raise ModelError(f"{path}: {name} is not the file that {DOCUMENT} describes (SHA-256). Copy the model again.")
-    try:
-        weights: dict[str, Tensor] = load(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ModelError(f"{path}: {name} holds no weights in safetensors format: {error}.") from error
-    return weights
+    return data

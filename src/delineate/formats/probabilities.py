@@ -91,4 +91,7 @@ def _heads(
             raise _damaged(path, error) from error
         if len(data) != size:
             raise ImageReadError(f"{path} is cut short. Predict the case again.")
-        yield np.frombuffer(data, dtype).reshape(shape[1:]).astype(np.float32)
+        head = np.frombuffer(data, dtype).reshape(shape[1:]).astype(np.float32)
+        if not np.isfinite(head).all():
+            raise ImageReadError(f"{path} holds NaN or infinite probabilities. Predict the case again.")
+        yield head

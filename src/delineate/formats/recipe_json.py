@@ -42,6 +42,11 @@ def recipe_from_json(data: Mapping[str, Any], *, source: str = "recipe") -> Reci
     if surplus:
         logger.warning("%s has fields that this version does not know; left out: %s", source, ", ".join(surplus))
     values = {key: _value(node.child(key), hints[key]) for key in node.keys() if key in hints}
+    for key in ("iterations", "iterations_per_epoch", "batch_size"):
+        if key in values and values[key] < 1:
+            raise node.child(key).wrong(f"expected a number from 1, found {values[key]}")
+    if any(size < 1 for size in values.get("patch_size", ())):
+        raise node.child("patch_size").wrong(f"expected numbers from 1, found {values['patch_size']}")
     try:
         return Recipe(**values)
     except TypeError as error:

@@ -15,6 +15,8 @@ from delineate.planning.recipe import Precision
 
 Backend = Callable[[nn.Module, Tensor], Tensor]
 """Runs a network on a batch ``(B, C, *patch)`` elsewhere than in torch."""
+Seen = Callable[[int, Tensor], None]
+"""Is told which network, counted from 0, gave which logits ``(B, head, *patch)`` float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -27,6 +29,8 @@ class Ensemble:
     channels_last: bool
     backend: Backend | None = None
     """What runs a network; None: torch."""
+    seen: Seen | None = None
+    """Who looks at the logits of each network (:mod:`delineate.inference.observer`); None: nobody."""
 
     def run(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return the answer of one network at full resolution ``(B, channel, *patch)``."""
@@ -61,6 +65,8 @@ class Ensemble:
                 f"Network {member + 1} of {len(self.networks)} gave NaN or infinite logits in {self.precision}. "
                 "Its weights are damaged or its training diverged, or the image holds NaN; use another fold or float32."
             )
+        if self.seen is not None:
+            self.seen(member, logits)
         return logits
 
 

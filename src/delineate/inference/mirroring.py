@@ -17,7 +17,13 @@ def flip_sets(mirror_axes: Sequence[int]) -> tuple[Flip, ...]:
     return tuple(flip for count in counts for flip in itertools.combinations(tuple(mirror_axes), count))
 
 
-def mirrored_mean(forward: Callable[[Tensor], Tensor], tiles: Tensor, flips: Sequence[Flip], batch_size: int) -> Tensor:
+def mirrored_mean(
+    forward: Callable[[Tensor], Tensor],
+    tiles: Tensor,
+    flips: Sequence[Flip],
+    batch_size: int,
+    announce: Callable[[Sequence[tuple[int, Flip]]], None] | None = None,
+) -> Tensor:
     """Return the mean logits of tiles over their flips.
 
     Parameters
@@ -30,6 +36,8 @@ def mirrored_mean(forward: Callable[[Tensor], Tensor], tiles: Tensor, flips: Seq
         Sets of patch axes (counted from 0) that are flipped; the same set is flipped back in the answer.
     batch_size
         Most tiles in one forward pass, flipped ones counted.
+    announce
+        Is told before every forward pass which tiles it holds, flipped how; None: nobody is.
 
     Returns
     -------
@@ -37,11 +45,15 @@ def mirrored_mean(forward: Callable[[Tensor], Tensor], tiles: Tensor, flips: Seq
         ``(T, head, *patch)`` float32.
     """
     if tuple(flips) == ((),) and len(tiles) <= batch_size:
+        if announce is not None:
+            announce([(tile, ()) for tile in range(len(tiles))])
         return forward(tiles)
     jobs = [(tile, flip) for tile in range(len(tiles)) for flip in flips]
     sums: list[Tensor] = []
     for begin in range(0, len(jobs), batch_size):
         part = jobs[begin : begin + batch_size]
+        if announce is not None:
+            announce(part)
         logits = forward(torch.stack([_flipped(tiles[tile], flip) for tile, flip in part]))
         sums = sums or [torch.zeros_like(logits[0], dtype=torch.float32) for _ in tiles]
         for row, (tile, flip) in zip(logits, part, strict=True):

@@ -8,6 +8,7 @@ integers.
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from delineate.errors import ResourceError
 
 MISSING = "The OpenVINO back-end needs the package openvino; install delineate[openvino] or use the back-end torch."
+TELEMETRY = "openvino_telemetry"
+"""What openvino reports its use with, over the network, as soon as it is imported; without it, it is silent."""
 
 
 class OpenVinoBackend:
@@ -35,11 +38,7 @@ class OpenVinoBackend:
     """
 
     def __init__(self, *, bfloat16: bool, threads: int | None = None) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise ResourceError(MISSING) from error
-        self._openvino = openvino
+        self._openvino = _openvino()
         self._settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
@@ -64,3 +63,24 @@ class OpenVinoBackend:
                 copy.deepcopy(network), example_input=example, input=[tuple(batch.shape)]
             )
         return self._openvino.Core().compile_model(model, "CPU", self._settings).create_infer_request()
+
+
+def _openvino() -> Any:
+    """Return the package openvino, imported so that it opens no network connection.
+
+    Raises
+    ------
+    ResourceError
+        If it is not installed.
+    """
+    hidden = TELEMETRY not in sys.modules
+    if hidden:
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # an import of it fails, and openvino does without
+    try:
+        import openvino
+    except ImportError as error:
+        raise ResourceError(MISSING) from error
+    finally:
+        if hidden:
+            del sys.modules[TELEMETRY]
+    return openvino

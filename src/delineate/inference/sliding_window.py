@@ -24,6 +24,7 @@ from delineate.inference.ensemble import Ensemble, make_ensemble
 from delineate.inference.linear_head import HeadlessEnsemble, without_heads
 from delineate.inference.logits_volume import LogitsDtype, MovingWindow, let_go, new_volume
 from delineate.inference.mirroring import Flip, flip_sets, mirrored_mean
+from delineate.inference.observer import Observer
 from delineate.inference.tiling import Box, Index, Summed, TileGrid, Tiling, lay_tiles
 
 LIMIT_BYTES = 2 * 2**30
@@ -137,7 +138,7 @@ def gather_logits(
     return volume
 
 
-def stream_logits(
+def stream_logits(  # noqa: PLR0913 - one keyword per choice of a prediction
     networks: Sequence[nn.Module] | Ensemble,
     array: NDArray[Any],
     tiling: Tiling,
@@ -145,6 +146,7 @@ def stream_logits(
     device: torch.device | str = "cpu",
     limit_bytes: int = WINDOW_BYTES,
     skip: EmptyTiles | None = None,
+    observer: Observer | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> Iterator[NDArray[np.float32]]:
@@ -170,6 +172,9 @@ def stream_logits(
         A window of unfinished planes larger than this becomes a memory-mapped temporary file.
     skip
         Which tiles need not be predicted; None: every tile is.
+    observer
+        Who looks at the networks' answers (:func:`delineate.inference.observer.observed`, of this very ensemble); the
+        logits are then summed, never the features.
     progress
         Told of every tile; None: nobody watches.
     cancellation
@@ -196,17 +201,25 @@ def stream_logits(
     if not isinstance(networks, Ensemble):
         channels_last = tiling.channels_last
         networks = make_ensemble(networks, device=device, precision=tiling.precision, channels_last=channels_last)
-    window = _Window(networks, array, tiling, skip)
+    window = _Window(networks, array, tiling, skip, observer)
     return _run(window, limit_bytes, progress or Silent(), cancellation or Cancellation())
 
 
 class _Window:
     """A volume, its tiles and the networks; shrinks its batch when memory runs out."""
 
-    def __init__(self, ensemble: Ensemble, array: NDArray[Any], tiling: Tiling, skip: EmptyTiles | None) -> None:
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        array: NDArray[Any],
+        tiling: Tiling,
+        skip: EmptyTiles | None,
+        observer: Observer | None,
+    ) -> None:
         self.device, self.array, self.grid, self.skip = ensemble.device, array, lay_tiles(array.shape[1:], tiling), skip
-        self.headless = _headless(ensemble, tiling.summed)
-        self.forward: Callable[[Tensor], Tensor] = self.headless or ensemble
+        self.observer = observer
+        self.headless = _headless(ensemble, tiling.summed if observer is None else "logits")
+        self.forward: Callable[[Tensor], Tensor] = self.headless or (observer.ensemble if observer else ensemble)
         self.planar = tiling.dims == 2
         self.flips: tuple[Flip, ...] = flip_sets(tiling.mirror_axes)
         self.batch = tiling.batch_size or automatic_batch(self.grid.patch, ensemble.device)
@@ -228,10 +241,14 @@ class _Window:
     def predict(self, tiles: Sequence[Index]) -> Tensor:
         """Return what is summed ``(T, channel, *patch)`` of some tiles, three patch axes also for planar networks."""
         batch = torch.from_numpy(np.stack([cut_tile(self.array, self.grid, tile) for tile in tiles]))
+        announce = None
+        if self.observer is not None:
+            self.observer.begin(self.grid, tiles, len(self.flips))
+            announce = self.observer.next
         with torch.inference_mode():
             if self.planar:
-                return mirrored_mean(self.forward, batch.squeeze(2), self.flips, self.batch).unsqueeze(2)
-            return mirrored_mean(self.forward, batch, self.flips, self.batch)
+                return mirrored_mean(self.forward, batch.squeeze(2), self.flips, self.batch, announce).unsqueeze(2)
+            return mirrored_mean(self.forward, batch, self.flips, self.batch, announce)
 
     def logits(self, sums: Tensor, weights: Tensor | None) -> NDArray[np.float32]:
         """Return the logits ``(head, plane, y, x)`` of finished sums ``(plane, y, x, channel)``."""

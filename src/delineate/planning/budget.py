@@ -137,17 +137,25 @@ def decide(
         model=model or BudgetModel(),
         fixed_network=fixed_network,
     )
-    _check_budget(budget_seconds, search.model)
+    check_budget(budget_seconds, search.model)
     started = clock()
     trials = _explore(search, measure, clock)
     spent = clock() - started
     return _conclude(search, trials, spent)
 
 
-def _check_budget(budget_seconds: float, model: BudgetModel) -> None:
+def check_budget(budget_seconds: float, model: BudgetModel | None = None) -> None:
+    """Refuse a time that is too short for anything of use.
+
+    Raises
+    ------
+    PlanError
+        If it is; says how much is needed.
+    """
+    model = model or BudgetModel()
     if not math.isfinite(budget_seconds) or budget_seconds < model.least_seconds:
         raise PlanError(
-            f"A budget of {spell_seconds(budget_seconds)} is too short to train anything; give at least "
+            f"{spell_seconds(budget_seconds)} for training is too short to train anything; give a budget of at least "
             f"{spell_seconds(model.least_seconds)}, better some minutes, for example --budget 5min."
         )
 

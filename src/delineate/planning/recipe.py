@@ -21,7 +21,7 @@ class Recipe:
     """How to train; see the field texts for the meaning and nnU-Net's value."""
 
     iterations: int
-    """Optimiser steps in all (nnU-Net: 250 000)."""
+    """Optimiser steps in all (nnU-Net: 250 000); with a time budget a forecast, and the time decides."""
     iterations_per_epoch: int = 250
     """Steps between two validations and log lines (nnU-Net: 250)."""
     validation_batches: int = 50

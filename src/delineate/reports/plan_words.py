@@ -87,10 +87,12 @@ def _normalization_sentence(configuration: Configuration) -> str:
 
 
 def _training_sentence(recipe: Recipe) -> str:
-    limit = "" if recipe.budget_seconds is None else f", within at most {_duration(recipe.budget_seconds)}"
+    steps = f"{recipe.iterations:,}".replace(",", "\u202f")
+    if recipe.budget_seconds is None:
+        return f"It is trained for {steps} steps of {recipe.batch_size} such pieces."
     return (
-        f"It is trained for up to {recipe.iterations:,}".replace(",", "\u202f")
-        + f" steps of {recipe.batch_size} such pieces{limit}."
+        f"It is trained for {_duration(recipe.budget_seconds)}, which is about {steps} steps of {recipe.batch_size} "
+        "such pieces."
     )
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from delineate.errors import ResourceError
+from delineate.errors import ModelError, ResourceError
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -95,11 +95,20 @@ def read_history(folder: Path) -> tuple[Record, ...]:
     """Return the records of the run in ``folder``, oldest first; none if there is no file.
 
     A last line that is still being written is left out.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged.
     """
     path = folder / METRICS_FILE
     if not path.exists():
         return ()
-    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(True) if line.endswith("\n"))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(True)
+        return tuple(json.loads(line) for line in lines if line.endswith("\n"))
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: {error}. Delete it; the record of the training is lost.") from error
 
 
 def _without_nan(value: Any) -> Any:

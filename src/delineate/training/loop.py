@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from delineate.errors import DatasetError, Interrupted, PlanError, TrainingError, UsageError
-from delineate.execution.atomic import remove_leftovers
+from delineate.execution.atomic import remove_leftovers, require_writable
 from delineate.execution.progress import Cancellation, Progress
 from delineate.planning.recipe import Recipe
 from delineate.training.allocator import keep_memory, shortage_explained
@@ -172,6 +172,8 @@ def fit_task(
     ranks.share(recipe.batch_size)
     began, device = runtime.clock(), resolve_device(runtime.device)
     keep_memory()
+    if ranks.writes:
+        require_writable(folder)
     with (
         ranks.losses_explained(f"The last checkpoint is kept in {folder}; run the same command again to go on."),
         shortage_explained(_memory_advice(recipe, folder)),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from delineate.errors import UsageError
 from delineate.planning.recipe import Recipe
+from delineate.planning.schedule import STANDARD_ITERATIONS
 
 POLY_EXPONENT = 0.9
 """nnU-Net's PolyLRScheduler."""
@@ -80,8 +81,14 @@ class Leg:
 
 
 def first_leg(recipe: Recipe) -> Leg:
-    """Return the leg that carries out the recipe."""
-    return Leg(iterations=recipe.iterations, budget_seconds=recipe.budget_seconds)
+    """Return the leg that carries out the recipe.
+
+    With a time budget the recipe's number of steps is a forecast from a few measured steps, too low where the machine
+    was busy meanwhile. So the time decides, and no number of steps below nnU-Net's whole schedule ends training early.
+    """
+    if recipe.budget_seconds is None:
+        return Leg(iterations=recipe.iterations)
+    return Leg(iterations=max(recipe.iterations, STANDARD_ITERATIONS), budget_seconds=recipe.budget_seconds)
 
 
 def extension_leg(extension: Extension, step: int, seconds: float) -> Leg:

@@ -10,6 +10,7 @@ from typing import Any
 from delineate.errors import UsageError
 from delineate.execution import write_text
 from delineate.formats.datasets import Dataset
+from delineate.formats.nnunet.json_node import read_document
 from delineate.planning.presets import Preset
 from delineate.workflows.run_folder import RunFolder
 
@@ -34,6 +35,8 @@ def claim_folder(
     ------
     UsageError
         If the folder holds a run with other settings; names them.
+    PlanError
+        If what stands there is damaged.
     """
     wanted = {
         "dataset": str(dataset.root.resolve()),
@@ -59,7 +62,8 @@ def _without(settings: Mapping[str, Any], keys: Collection[str]) -> dict[str, An
 def _require_equal(folder: RunFolder, path: Path, wanted: Mapping[str, Any]) -> None:
     if not path.exists():
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    document = read_document(path)
+    found = {key: document.value[key] for key in document.keys()}
     different = [
         f"{_words(key, found.get(key))} (now {_words(key, value)})"
         for key, value in wanted.items()

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from delineate.errors import DelineateError, Interrupted
 from delineate.execution import Cancellation, Progress, Silent, Watched
 from delineate.formats.datasets import CaseFiles, Dataset
-from delineate.formats.model_package import ModelPackage
+from delineate.formats.model_package import ModelPackage, write_package
 from delineate.metrics.scores import CaseScores
 from delineate.metrics.summary import Summary, summarise
 from delineate.reports import Fact, FailedCase, Fold
 from delineate.training.history import read_history
+from delineate.workflows.fit_trust import fit_trust_of_run
 from delineate.workflows.model import Model, assemble
 from delineate.workflows.plan_dataset import EVERY_CASE
 from delineate.workflows.predict_validation import predict_validation
@@ -60,7 +62,8 @@ def conclude_run(
     """
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
     model = assemble(package, run.machine, mirroring=mirroring)
-    validation = _validate(run, model, progress, cancellation)
+    validation = validate_folds(run, model, progress, cancellation)
+    notices = (*notices, *_learn_trust(run, package, validation, progress, cancellation))
     test = _test(run, model, progress, cancellation)
     conclusion = Conclusion(
         validation=summarise(validation.scores),
@@ -88,19 +91,44 @@ def conclude_run(
     return conclusion
 
 
-def _validate(run: TrainingRun, model: Model, progress: Progress, cancellation: Cancellation) -> Scored:
-    """Predict each fold's validation cases with that fold's network alone, and score them."""
+def validate_folds(run: TrainingRun, model: Model, progress: Progress, cancellation: Cancellation) -> Scored:
+    """Predict each fold's validation cases with that fold's network alone, watched, and score them.
+
+    Raises
+    ------
+    Interrupted
+        If a stop was requested; finished predictions stay.
+    """
     dataset, watched = run.planned.dataset, Watched(progress=progress, cancellation=cancellation)
     cases = {case.case_id: case for case in dataset.training}
     scores: list[CaseScores] = []
     failed: list[FailedCase] = []
     for fold in model.package.weights:
-        held_out, target = run.split(fold).validation, predict_validation(run, model, fold, **watched)
+        held_out, target = run.split(fold).validation, predict_validation(run, model, fold, watch=True, **watched)
         prediction_of = partial(_prediction_in, target, dataset)
         result = score_cases([cases[i] for i in held_out], dataset, prediction_of, target, **watched)
         scores.extend(result.scores)
         failed.extend(result.failed)
     return Scored(scores=tuple(scores), failed=tuple(failed))
+
+
+def _learn_trust(
+    run: TrainingRun, package: ModelPackage, validation: Scored, progress: Progress, cancellation: Cancellation
+) -> tuple[str, ...]:
+    """Put what is ordinary for the model into its package, unless it is there; return what the report should tell.
+
+    The run has its model and its scores without it, so what prevents it is told and nothing more.
+    """
+    if package.trust is not None:
+        return ()
+    try:
+        trust = fit_trust_of_run(run, package, validation.scores, progress=progress, cancellation=cancellation)
+        write_package(run.folder.model, replace(package, trust=trust))
+    except Interrupted:
+        raise
+    except DelineateError as error:
+        return (f"`predict --assess` knows nothing ordinary to compare with: {error}",)
+    return ()
 
 
 def _test(run: TrainingRun, model: Model, progress: Progress, cancellation: Cancellation) -> Scored | None:

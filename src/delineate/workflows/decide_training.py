@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 
 from delineate.execution import write_text
+from delineate.formats.nnunet.json_node import read_document
 from delineate.formats.recipe_json import read_recipe, write_recipe
 from delineate.planning.budget import decide, describe
 from delineate.planning.machine import Machine, StepCost
@@ -91,4 +92,4 @@ def _offered(plan: Plan, configuration: str | None) -> Plan:
 def _read_cost(folder: RunFolder) -> float | None:
     if not folder.step_cost.exists():
         return None
-    return float(json.loads(folder.step_cost.read_text(encoding="utf-8"))["seconds"])
+    return float(read_document(folder.step_cost).child("seconds").number())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from delineate.errors import SomeCasesFailed, UsageError
-from delineate.execution import Cancellation, Progress, Silent, Watched, write_text
+from delineate.execution import Cancellation, Progress, Silent, Watched, require_writable, write_text
 from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.images import write_labels
 from delineate.formats.model_package import DOCUMENT, read_package, write_package
@@ -144,6 +144,7 @@ def find_best(
         If a stop was requested; finished predictions stay.
     """
     watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
+    require_writable(out)
     members = _members(roots, device, mirroring=mirroring)
     cases = _cases(members)
     for member in members:

@@ -17,6 +17,7 @@ from delineate.errors import ModelError, UsageError
 from delineate.execution import write_text
 from delineate.formats.datasets import Dataset
 from delineate.formats.model_package import ModelPackage
+from delineate.formats.nnunet.json_node import read_document
 from delineate.formats.recipe_json import write_recipe
 from delineate.networks import build_network, load_weights
 from delineate.networks.transfer import BACKGROUND, Interface, TransferReport, transfer
@@ -78,6 +79,11 @@ def read_starting_point(path: Path) -> StartingPoint:
     place = path.resolve()
     if path.suffix == CHECKPOINT_SUFFIX and path.is_file():
         folder, fold = place.parent.parent, place.parent.name.removeprefix("fold_")
+        if not (folder / "plans.json").is_file():
+            raise ModelError(
+                f"{path} is read with the plans.json and dataset.json of its model, two folders up; there are none in "
+                f"{folder}. Name the checkpoint where nnU-Net keeps it, in MODEL/fold_X, or the model's folder or zip."
+            )
         return StartingPoint(path=place, package=read_model(folder, folds=(fold,), checkpoint=path.name))
     return StartingPoint(path=place, package=read_model(place))
 
@@ -197,5 +203,5 @@ def _write_origin(folder: RunFolder, start: StartingPoint, report: TransferRepor
 
 
 def _read_origin(folder: RunFolder) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(folder.origin.read_text(encoding="utf-8"))
-    return found
+    document = read_document(folder.origin)
+    return {key: document.value[key] for key in document.keys()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from delineate.inference import Ensemble, Tiling, make_ensemble
 from delineate.networks import build_network, load_weights
 from delineate.networks.segmentation_network import SegmentationNetwork
 from delineate.planning.machine import Machine
+from delineate.planning.quantisation import Range
 from delineate.preprocessing import AIR_HU
 from delineate.preprocessing.restore import RestoreMode
 from delineate.training.allocator import KEPT_BYTES_PREDICTING, keep_memory
@@ -48,8 +49,18 @@ class Model:
     """``exact``: float32 sums. ``nnunet``: with nnU-Net's half-precision sums, voxel for voxel its answer; slower."""
     previous: Model | StoredStage | None = None
     """The stage before, in a cascade: a model, or a folder of its label maps."""
+    int8: bool = False
+    """Whether convolutions are computed in 8-bit integers."""
     air_below_hu: float | None = None
     """Tiles of which every original voxel is below this are background; None: every tile is predicted."""
+    calibrated: bool = True
+    """Whether probabilities are at the temperature at which they come true, where the package knows it."""
+
+    @property
+    def temperature(self) -> tuple[float, ...]:
+        """What logits are divided by before they become probabilities: one, one per head, or empty for none."""
+        trust = self.package.trust
+        return trust.temperature if trust is not None and self.calibrated else ()
 
     def predict(
         self,
@@ -58,6 +69,7 @@ class Model:
         spacing_mm: tuple[float, ...] | None = None,
         previous: LabelMap | None = None,
         probabilities: bool = False,
+        assess: bool = False,
         case_id: str = "",
         progress: Progress | None = None,
         cancellation: Cancellation | None = None,
@@ -75,6 +87,8 @@ class Model:
             Cascades only: the label map of the stage before on the image's grid; None: that stage is predicted too.
         probabilities
             Also return (head, *grid) float32 probabilities; needs memory for every head at full resolution.
+        assess
+            Also say how far the result can be trusted (``Result.assessment``).
         case_id
             For messages and the result.
         progress, cancellation
@@ -88,7 +102,8 @@ class Model:
         Raises
         ------
         UsageError
-            If an array comes without a fitting spacing, or a label map is missing or given in vain.
+            If an array comes without a fitting spacing, a label map is missing or given in vain, or a result with
+            nnU-Net's rounding is to be assessed.
         InputError
             If the image cannot be read or used.
         PlanError
@@ -101,6 +116,7 @@ class Model:
             self,
             previous=previous,
             probabilities=probabilities,
+            assess=assess,
             case_id=case_id,
             progress=progress,
             cancellation=cancellation,
@@ -125,11 +141,7 @@ class Model:
 
     def without_mirroring(self) -> Model:
         """Return the same model without test-time mirroring: 2^axes times faster, usually a little less exact."""
-        return replace(
-            self,
-            tiling=replace(self.tiling, mirror_axes=()),
-            previous=self._stage_changed(Model.without_mirroring),
-        )
+        return self._changed(lambda model: replace(model, tiling=replace(model.tiling, mirror_axes=())))
 
     def without_postprocessing(self) -> Model:
         """Return the same model whose label maps are left as the network made them."""
@@ -154,7 +166,7 @@ class Model:
 
         Meant for float32 precision; see :mod:`delineate.inference.half_sums`.
         """
-        return replace(self, rounding="nnunet", previous=self._stage_changed(Model.rounded_as_nnunet))
+        return self._changed(lambda model: replace(model, rounding="nnunet"))
 
     def with_step(self, step: float) -> Model:
         """Return the same model with tiles at most this share of the patch apart; nnU-Net's step is 0.5.
@@ -164,36 +176,70 @@ class Model:
         UsageError
             If the step does not lie in (0, 1].
         """
-        stage = self._stage_changed(lambda model: model.with_step(step))
-        return replace(self, tiling=replace(self.tiling, step=step), previous=stage)
+        return self._changed(lambda model: replace(model, tiling=replace(model.tiling, step=step)))
+
+    def without_temperature(self) -> Model:
+        """Return the same model whose probabilities are the plain softmax or sigmoid of its logits."""
+        return replace(self, calibrated=False)
 
     def without_air(self, below_hu: float = AIR_HU) -> Model:
         """Return the same model (for CT) that leaves out tiles of nothing but air, see ``preprocessing.air``."""
-        return replace(self, air_below_hu=below_hu)
+        return self._changed(lambda model: replace(model, air_below_hu=below_hu))
 
-    def on_openvino(self) -> Model:
+    def on_openvino(self, *, int8: bool = False) -> Model:
         """Return the same model run by OpenVINO on the CPU, in bfloat16 where this model would be.
+
+        ``int8`` computes convolutions in 8-bit integers, if that has been checked for this model and was found to cost
+        no Dice (:func:`delineate.workflows.quantise_model.quantise_model`).
 
         Raises
         ------
         ResourceError
             If openvino is not installed, or the model runs on another device.
+        UsageError
+            If int8 is wanted and has not been checked for this model, or has not passed.
         """
+        if int8:
+            return self.in_int8(allowed_ranges(self.package))
         from delineate.inference.openvino_backend import OpenVinoBackend
 
         if self.machine.is_gpu:
             raise ResourceError(f"OpenVINO runs on the CPU here; the model was loaded for {self.machine.device}.")
         backend = OpenVinoBackend(bfloat16=self.tiling.precision == "bfloat16")
-        networks = networks_of(self.package)
-        return replace(
-            self,
-            ensemble=make_ensemble(networks, channels_last=False, backend=backend),
-            tiling=replace(self.tiling, precision="float32"),
+        return self._changed(
+            lambda model: replace(
+                model,
+                ensemble=make_ensemble(networks_of(model.package), channels_last=False, backend=backend),
+                tiling=replace(model.tiling, precision="float32"),
+            )
         )
 
-    def _stage_changed(self, change: Callable[[Model], Model]) -> Model | StoredStage | None:
-        """Return the stage before, changed if it is a model."""
-        return change(self.previous) if isinstance(self.previous, Model) else self.previous
+    def in_int8(self, ranges: Mapping[str, Mapping[str, Range]]) -> Model:
+        """Return the same model on OpenVINO with convolutions in integers, whatever that costs; for checking it.
+
+        Parameters
+        ----------
+        ranges
+            Fold -> layer -> range of its input, see :mod:`delineate.inference.quantised`.
+
+        Raises
+        ------
+        ResourceError
+            If openvino is not installed, or the model runs on another device.
+        ModelError
+            If the ranges are those of another network.
+        """
+        from delineate.inference.quantised import quantised
+
+        model = self.on_openvino()
+        folds = zip(self.package.weights, model.ensemble.networks, strict=True)
+        networks = tuple(quantised(network, ranges[fold]) for fold, network in folds)
+        return replace(model, ensemble=replace(model.ensemble, networks=networks), int8=True)
+
+    def _changed(self, change: Callable[[Model], Model]) -> Model:
+        """Return this model changed, and in a cascade its first stage too if that is a model."""
+        stage = self.previous
+        return replace(change(self), previous=stage._changed(change) if isinstance(stage, Model) else stage)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,9 +249,13 @@ class Manner:
     step: float = 0.5
     """Distance of tiles as a share of the patch."""
     openvino: bool = False
+    int8: bool = False
+    """OpenVINO only: convolutions in 8-bit integers."""
     skip_air: bool = False
     nnunet_rounding: bool = False
     postprocessing: bool = True
+    temperature: bool = True
+    """Probabilities at the temperature at which they come true."""
     previous: Path | None = None
     """Cascades: folder of the first stage's label maps; None: they are predicted."""
 
@@ -215,15 +265,17 @@ class Manner:
         Raises
         ------
         UsageError
-            If the step does not lie in (0, 1], or label maps of a first stage are given to a model that takes none.
+            If the step does not lie in (0, 1], label maps of a first stage are given to a model that takes none, or
+            the model may not compute in int8.
         ResourceError
             If openvino is wanted and not installed, or the model runs on another device.
         """
         model = model.with_step(self.step)
-        model = model.on_openvino() if self.openvino else model
+        model = model.on_openvino(int8=self.int8) if self.openvino else model
         model = model.without_air() if self.skip_air else model
         model = model.rounded_as_nnunet() if self.nnunet_rounding else model
         model = model if self.postprocessing else model.without_postprocessing()
+        model = model if self.temperature else model.without_temperature()
         return model if self.previous is None else model.with_previous_from(self.previous)
 
 
@@ -294,6 +346,25 @@ def assemble(package: ModelPackage, machine: Machine, *, mirroring: bool = True,
         machine=machine,
         previous=None if stage is None else assemble(stage, machine, mirroring=mirroring, precision=precision),
     )
+
+
+def allowed_ranges(package: ModelPackage) -> Mapping[str, Mapping[str, Range]]:
+    """Return how the layers of a model are brought to 8 bits, if it may compute in them.
+
+    Raises
+    ------
+    UsageError
+        If nobody has checked what that costs, or it costs too much; says how much.
+    """
+    verdict = package.quantisation
+    if verdict is None or verdict.weights.keys() != package.weights.keys():
+        raise UsageError(
+            f"int8 has not been checked for the model {package.name} with the folds {', '.join(package.weights)}; run "
+            "`delineate quantise MODEL --check DATASET` first."
+        )
+    if not verdict.passed:
+        raise UsageError(f"{verdict.verdict()} Predict without int8.")
+    return verdict.ranges
 
 
 def networks_of(package: ModelPackage) -> list[SegmentationNetwork]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from delineate.errors import InputError, UsageError
-from delineate.execution import Watched, atomic_path, write_text
+from delineate.execution import Watched, atomic_path, require_writable, write_text
 from delineate.formats.datasets import CaseFiles
 from delineate.formats.nnunet.dataset_json import dataset_json
 from delineate.formats.nnunet.plans_json import plan_to_json
@@ -71,6 +71,7 @@ def predict_folder(order: PredictionOrder, **watched: Unpack[Watched]) -> tuple[
     mine = [
         case for case in cases[order.part :: order.parts] if not (order.keep_existing and _is_done(case, order, model))
     ]
+    require_writable(order.target)
     try:
         return segment_files(model, mine, order.target, probabilities=order.probabilities, overwrite=True, **watched)
     finally:
@@ -115,8 +116,10 @@ def find_cases(folder: Path, ending: str, channels: int) -> tuple[CaseFiles, ...
     InputError
         If there is none, or a case lacks a channel or has too many; names all such cases.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder of images; there is none of that name.")
     found: dict[str, dict[int, Path]] = defaultdict(dict)
-    names = sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
     for name in names:
         match = CHANNEL_SUFFIX.search(name.removesuffix(ending)) if name.endswith(ending) else None
         if match and not name.startswith("."):

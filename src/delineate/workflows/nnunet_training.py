@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from delineate import __version__
 from delineate.errors import ModelError, UsageError
@@ -23,18 +23,22 @@ from delineate.formats.datasets import Dataset
 from delineate.formats.model_package import ModelPackage
 from delineate.formats.nnunet.fingerprint_json import fingerprint_to_json, read_fingerprint
 from delineate.formats.nnunet.plans_json import read_plan
+from delineate.formats.nnunet.trained_model import FINAL_CHECKPOINT
 from delineate.formats.nnunet.trainer_names import STANDARD_TRAINER, recipe_of_trainer
 from delineate.formats.nnunet.workspace import NnunetDataset
 from delineate.formats.prepared_store import PreparedStore
 from delineate.metrics.summary import Summary
-from delineate.networks import build_network, load_weights
+from delineate.networks import build_network, check_patch, load_weights
 from delineate.planning.machine import Machine
 from delineate.planning.plan import Configuration, Plan
 from delineate.planning.recipe import Recipe
 from delineate.planning.schedule import standard_recipe
 from delineate.planning.splits import Split
 from delineate.training import Assignment, Runtime, TrainedFold, TrainingCases, fit
+from delineate.training.checkpoint import BEST_FILE, read_payload
+from delineate.training.distributed import Place, join
 from delineate.training.machine import find_machine
+from delineate.training.ranks import Ranks
 from delineate.workflows.compare_folders import compare_folders, declared_comparison
 from delineate.workflows.exchange_models import ExportSettings, TrainingRecord, export_for_nnunet
 from delineate.workflows.fine_tune import first_weights, read_starting_point
@@ -43,6 +47,12 @@ from delineate.workflows.nnunet_cascade import FirstStage, first_stage_of, next_
 from delineate.workflows.nnunet_workspace import open_prepared, split_of
 from delineate.workflows.previous_stage import StagedStore
 from delineate.workflows.score_cases import predict_prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BEST_CHECKPOINT = "checkpoint_best.pth"
+"""nnU-Net's file of the weights with the best smoothed pseudo-Dice."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +79,8 @@ class TrainingOrder:
     """Write checkpoints and the model; without, only the validation remains."""
     probabilities: bool = False
     """Also write the probabilities of the validation cases."""
+    best: bool = False
+    """Validate the weights with the best smoothed pseudo-Dice instead of the final ones."""
 
     @property
     def model(self) -> Path:
@@ -109,14 +121,48 @@ def train_fold(order: TrainingOrder, **watched: Unpack[Watched]) -> Summary:
     DelineateError
         Whatever preparing, training or validating raises; an interrupted training can be continued.
     """
-    bench = open_bench(order)
-    require_stage_labels(bench.cases, bench.first_stage, (*bench.split.train, *bench.split.validation))
+    bench = _bench_to_train(order)
     with _state_folder(order) as folder:
         trained = learn(bench, folder, **watched)
-    package = package_of(bench, trained)
+        best = best_weights(folder)
+    return _conclude(bench, trained, best, **watched)
+
+
+def train_fold_in_place(order: TrainingOrder, place: Place, **watched: Unpack[Watched]) -> Summary | None:
+    """Train a fold as one of several processes; the first one writes and validates, the others return None.
+
+    Raises
+    ------
+    DelineateError
+        Whatever training raises; all processes must see the same folders.
+    """
+    bench = _bench_to_train(replace(order, device=place.device(order.device)))
+    with join(place, bench.machine.device) as ranks, _state_folder(order, ranks) as folder:
+        trained = learn(bench, folder, ranks, **watched)
+        best = best_weights(folder)
+    return _conclude(bench, trained, best, **watched) if ranks.writes else None
+
+
+def _bench_to_train(order: TrainingOrder) -> Bench:
+    bench = open_bench(order)
+    require_stage_labels(bench.cases, bench.first_stage, (*bench.split.train, *bench.split.validation))
+    return bench
+
+
+def _conclude(
+    bench: Bench, trained: TrainedFold, best: Mapping[str, Tensor] | None, **watched: Unpack[Watched]
+) -> Summary:
+    """Write the model and validate it."""
+    order, package = bench.order, package_of(bench, trained)
+    better = None if best is None else replace(package, weights={order.fold: best})
     if order.keep:
         write_model(bench, package, trained)
-    return validate(bench, assemble(package, bench.machine, precision=bench.recipe.precision), **watched)
+        if better is not None:
+            write_model(bench, better, trained, checkpoint=BEST_CHECKPOINT)
+    if order.best and better is None:
+        raise ModelError(f"Fold {order.fold} has no validation case by which a best checkpoint could be known.")
+    chosen = better if order.best and better is not None else package
+    return validate(bench, assemble(chosen, bench.machine, precision=bench.recipe.precision), **watched)
 
 
 def validate_fold(order: TrainingOrder, **watched: Unpack[Watched]) -> Summary:
@@ -133,7 +179,13 @@ def validate_fold(order: TrainingOrder, **watched: Unpack[Watched]) -> Summary:
     """
     bench = open_bench(order)
     require_stage_labels(bench.cases, bench.first_stage, bench.split.validation)
-    model = load_model(order.model, folds=(order.fold,), device=order.device, precision=bench.recipe.precision)
+    model = load_model(
+        order.model,
+        folds=(order.fold,),
+        device=order.device,
+        precision=bench.recipe.precision,
+        checkpoint=BEST_CHECKPOINT if order.best else FINAL_CHECKPOINT,
+    )
     return validate(bench, model, **watched)
 
 
@@ -157,6 +209,7 @@ def open_bench(order: TrainingOrder) -> Bench:
             f"{configuration.name}, the second stage of a cascade, cannot start from another model, because its input "
             "channels are its own. Train it without -pretrained_weights."
         )
+    check_patch(configuration.architecture, configuration.patch_size)
     machine = find_machine(order.device)
     recipe = recipe_of_trainer(order.trainer, standard_recipe(configuration, machine))
     dataset, store = open_prepared(order.place, plan, configuration)
@@ -172,8 +225,8 @@ def open_bench(order: TrainingOrder) -> Bench:
     )
 
 
-def learn(bench: Bench, folder: Path, **watched: Unpack[Watched]) -> TrainedFold:
-    """Train the fold; its state is kept in ``folder``.
+def learn(bench: Bench, folder: Path, ranks: Ranks | None = None, **watched: Unpack[Watched]) -> TrainedFold:
+    """Train the fold; its state is kept in ``folder``, and the processes ``ranks`` share the work.
 
     Raises
     ------
@@ -199,7 +252,12 @@ def learn(bench: Bench, folder: Path, **watched: Unpack[Watched]) -> TrainedFold
         TrainingCases(training=split.train, validation=split.validation, open=bench.cases.open),
         Assignment(configuration=bench.configuration, recipe=replace(recipe, seed=seed), scheme=bench.dataset.scheme),
         folder,
-        runtime=Runtime(device=bench.machine.device, prefetch=1 if bench.machine.is_gpu else 0),
+        runtime=Runtime(
+            device=bench.machine.device,
+            prefetch=1 if bench.machine.is_gpu else 0,
+            keep_best=True,
+            ranks=ranks or Ranks(),
+        ),
         **watched,
     )
 
@@ -265,8 +323,27 @@ def validate(bench: Bench, model: Model, **watched: Unpack[Watched]) -> Summary:
     return compare_folders(comparison, **watched)
 
 
-def write_model(bench: Bench, package: ModelPackage, trained: TrainedFold) -> None:
+def best_weights(folder: Path) -> Mapping[str, Tensor] | None:
+    """Return the weights with the best smoothed pseudo-Dice of a training; None if it had no validation case.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged.
+    """
+    file = folder / BEST_FILE
+    if not file.is_file():
+        return None
+    weights: Mapping[str, Tensor] = read_payload(file)["network"]
+    return weights
+
+
+def write_model(
+    bench: Bench, package: ModelPackage, trained: TrainedFold, *, checkpoint: str = FINAL_CHECKPOINT
+) -> None:
     """Write the fold where nnU-Net looks for it; other folds of the model stay as they are.
+
+    ``checkpoint`` is the file name of the weights.
 
     Raises
     ------
@@ -284,13 +361,18 @@ def write_model(bench: Bench, package: ModelPackage, trained: TrainedFold) -> No
         files = [path for path in exported.rglob("*") if path.is_file()]
         for file in sorted(files, key=lambda path: path.suffix == ".pth"):  # a checkpoint means that the rest is there
             place = target / file.relative_to(exported)
+            place = place.with_name(checkpoint) if file.name == FINAL_CHECKPOINT else place
             place.parent.mkdir(parents=True, exist_ok=True)
             file.replace(place)
 
 
 @contextmanager
-def _state_folder(order: TrainingOrder) -> Iterator[Path]:
-    """Yield the folder of the training's state: a temporary one where nothing is to be kept, else emptied to begin."""
+def _state_folder(order: TrainingOrder, ranks: Ranks | None = None) -> Iterator[Path]:
+    """Yield the folder of the training's state: a temporary one where nothing is to be kept, else emptied to begin.
+
+    Of several processes the first one empties it.
+    """
+    ranks = ranks or Ranks()
     if not order.keep:
         with tempfile.TemporaryDirectory(prefix="delineate-") as name:
             yield Path(name)
@@ -301,6 +383,7 @@ def _state_folder(order: TrainingOrder) -> Iterator[Path]:
             f"{order.fold_folder} holds a training of nnU-Net, whose optimiser state is not taken over. Go on with "
             "it in nnU-Net, or train without --c to begin anew."
         )
-    if folder.exists() and not order.resume:
+    if ranks.writes and folder.exists() and not order.resume:
         shutil.rmtree(folder)
+    ranks.wait()
     yield folder

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,9 +21,10 @@ from delineate.formats.datasets.nnunet_prepared import open_nnunet_prepared
 from delineate.formats.images import read_labels
 from delineate.formats.nnunet.case_properties import read_case_properties
 from delineate.formats.nnunet.fingerprint_json import read_fingerprint, write_fingerprint
+from delineate.formats.nnunet.json_node import read_document
 from delineate.formats.nnunet.plans_json import plan_to_json, read_plan, write_plan
 from delineate.formats.nnunet.splits_json import read_splits, write_splits
-from delineate.formats.nnunet.workspace import NnunetDataset, NnunetFolders, find_dataset, find_datasets
+from delineate.formats.nnunet.workspace import DECLARATION, NnunetDataset, NnunetFolders, find_dataset, find_datasets
 from delineate.formats.prepared_store import PreparedStore, StoredArray
 from delineate.geometry.grid import Grid
 from delineate.planning.plan import Configuration, Plan
@@ -80,6 +82,8 @@ class PlanSettings:
         if self.planner not in PLANNERS:
             raise UsageError(f"There is no planner '{self.planner}' here; there are {', '.join(PLANNERS)}.")
         preset = PLANNERS[self.planner]
+        if self.memory_gb is not None and not 0 < self.memory_gb < math.inf:
+            raise UsageError(f"-gpu_memory_target takes a positive number of GB; got {self.memory_gb:g}.")
         if self.memory_gb is not None:
             preset = preset.with_memory(self.memory_gb)
         return preset if self.plans_name is None else replace(preset, plans_name=self.plans_name)
@@ -91,8 +95,13 @@ def open_raw(place: NnunetDataset) -> Dataset:
     Raises
     ------
     DatasetError
-        If the folder is missing or not understood.
+        If the folder or its ``dataset.json`` is missing or not understood.
     """
+    if place.raw.is_dir() and not (place.raw / DECLARATION).is_file():
+        raise DatasetError(
+            f"{place.raw}: expected {DECLARATION}, which names channels and labels; it is not there. Write it as "
+            "nnU-Net's description of a raw dataset says."
+        )
     return replace(open_dataset(place.raw), name=place.name)
 
 
@@ -247,7 +256,7 @@ def open_prepared(place: NnunetDataset, plan: Plan, configuration: Configuration
     ready = store.case_ids()
     other = sorted(set(names) - set(ready))
     if not ready or other:
-        found = f"{len(other)} cases prepared for another plan, such as {other[0]}" if other else "none"
+        found = f"{len(other)} cases damaged or prepared for another plan, such as {other[0]}" if other else "none"
         raise UsageError(
             f"{store.folder}: expected prepared cases of {plan.plans_name} {configuration.name}; found {found}. Run "
             f"nnUNetv2_preprocess -d {place.name} -plans_name {plan.plans_name} -c {configuration.name}."
@@ -332,8 +341,8 @@ def _write_plan(path: Path, plan: Plan) -> None:
     """Write the plan; configurations that the user added to an earlier file of that name are kept, as nnU-Net does."""
     content = plan_to_json(plan)
     if path.exists():
-        earlier = json.loads(path.read_text(encoding="utf-8")).get("configurations", {})
-        added = {name: value for name, value in earlier.items() if name not in content["configurations"]}
+        earlier = read_document(path).child("configurations")
+        added = {name: earlier.value[name] for name in earlier.keys() if name not in content["configurations"]}
         content["configurations"].update(added)
     write_text(path, json.dumps(content, indent=4))
 

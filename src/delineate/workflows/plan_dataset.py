@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from delineate.errors import DatasetError, PlanError, UsageError
+from delineate.errors import DatasetError, InputError, PlanError, UsageError
 from delineate.execution import Cancellation, Progress, map_items
 from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.fold_groups_json import read_fold_groups, write_fold_groups
@@ -159,6 +159,11 @@ def facts_of(dataset: Dataset) -> DatasetFacts:
 
 def _measured(dataset: Dataset, samples: int, files: CaseFiles) -> CaseMeasurement:
     case = dataset.load(files)
+    if len(case.image.array) != len(dataset.channel_names):
+        raise InputError(
+            f"expected the channels {', '.join(dataset.channel_names)}; found {len(case.image.array)} channel(s) in "
+            f"{', '.join(path.name for path in files.images)}. Add the missing files or correct the declaration."
+        )
     labels = case.labels.array if case.labels is not None else None
     return measure_case(case.image.array, labels, case.image.grid.spacing_mm, samples=samples, case_id=case.case_id)
 

@@ -12,8 +12,12 @@ from delineate.workflows.score_cases import keep_only_predictions_of, predict_pr
 from delineate.workflows.training_run import TrainingRun
 
 
-def predict_validation(run: TrainingRun, model: Model, fold: str, **watched: Unpack[Watched]) -> Path:
+def predict_validation(
+    run: TrainingRun, model: Model, fold: str, *, watch: bool = False, **watched: Unpack[Watched]
+) -> Path:
     """Predict a fold's validation cases with that fold's network alone; predictions that stand are kept.
+
+    With ``watch``, what the network shows is written beside them, for :mod:`delineate.workflows.fit_trust`.
 
     Returns
     -------
@@ -31,5 +35,7 @@ def predict_validation(run: TrainingRun, model: Model, fold: str, **watched: Unp
     keep_only_predictions_of(model, target)
     predict_previous_stage(run, fold, **watched)
     held_out = run.split(fold).validation
-    predict_prepared(model.only(fold), cases_of(run, fold), run.planned.dataset, held_out, target, **watched)
+    predict_prepared(
+        model.only(fold), cases_of(run, fold), run.planned.dataset, held_out, target, watch=watch, **watched
+    )
     return target

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
-from delineate.errors import DatasetError, UsageError
+from delineate.errors import DatasetError, ResourceError, UsageError
 from delineate.execution import Cancellation, Cluster, Progress, Silent, Watched, map_items
 from delineate.formats.datasets import CaseFiles, Dataset, open_dataset, verified, verify_dataset
 from delineate.formats.datasets.repairs import DROP_FAULTY_CASES
+from delineate.formats.nnunet.json_node import read_document
 from delineate.formats.nnunet.plans_json import read_plan
 from delineate.formats.prepared_store import PreparedStore
 from delineate.formats.recipe_json import read_recipe
@@ -91,7 +91,14 @@ def prepare_one(
     """
     if not store.has(files.case_id):
         case = dataset.load(files)
-        store.write(case.case_id, prepare(case.image, case.labels, plan, configuration, case_id=case.case_id))
+        try:
+            prepared = prepare(case.image, case.labels, plan, configuration, case_id=case.case_id)
+        except MemoryError as error:
+            raise ResourceError(
+                f"Memory does not suffice for {case.image.grid.shape} voxels of {case.image.grid.spacing_mm} mm at the "
+                f"plan's {configuration.spacing_mm} mm. Check that the two fit each other, or close other programs."
+            ) from error
+        store.write(case.case_id, prepared)
 
 
 def dataset_of_run(folder: RunFolder) -> Dataset:
@@ -103,6 +110,8 @@ def dataset_of_run(folder: RunFolder) -> Dataset:
         If the folder holds no planned run; says what to do.
     DatasetError
         If the dataset is no longer where it was.
+    PlanError
+        If the settings of the run are damaged.
     """
     missing = [path.name for path in (folder.settings, folder.plan, folder.recipe) if not path.exists()]
     if missing:
@@ -111,8 +120,12 @@ def dataset_of_run(folder: RunFolder) -> Dataset:
             f"{folder.own}: expected the folder of a planned run; missing are {', '.join(missing)}. "
             f"Start with `delineate plan DATASET --out {folder.root}{option}`."
         )
-    settings = json.loads(folder.settings.read_text(encoding="utf-8"))
-    dataset = open_dataset(Path(settings["dataset"]), repairs=frozenset(settings.get("repairs", ())))
+    settings = read_document(folder.settings)
+    repairs = settings.get("repairs")
+    dataset = open_dataset(
+        Path(settings.child("dataset").text()),
+        repairs=frozenset(() if repairs is None else (one.text() for one in repairs.items())),
+    )
     if DROP_FAULTY_CASES in dataset.repairs:
         dataset = verified(dataset, verify_dataset(dataset))
     return dataset

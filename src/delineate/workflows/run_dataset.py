@@ -18,6 +18,7 @@ from delineate.formats.recipe_json import write_recipe
 from delineate.inference import Tiling
 from delineate.inference.tiling import lay_tiles
 from delineate.metrics.summary import Summary
+from delineate.planning.budget import check_budget
 from delineate.planning.presets import DEFAULT, Preset
 from delineate.reports import Fact, describe_plan
 from delineate.training.machine import AUTO, find_machine
@@ -123,6 +124,8 @@ def run_dataset(
     """
     watched = Watched(progress=progress or Silent(), cancellation=cancellation or Cancellation())
     watch, folder = _Stopwatch(), RunFolder(root=out, configuration=settings.configuration)
+    if settings.budget_seconds is not None:
+        check_budget(settings.budget_seconds)
     machine = find_machine(settings.device, memory_bytes=settings.memory_bytes)
     rule = planning_rule(settings.start_model, settings.plan_of)
     dataset = _sound_dataset(source, folder, settings, rule, **watched)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from delineate.case import Case, LabelMap, LabelScheme
 from delineate.errors import DelineateError, GeometryError
 from delineate.execution import Cancellation, Progress, Silent, Watched, write_text
+from delineate.formats.behaviour_file import ENDING, write_behaviour
 from delineate.formats.datasets import CaseFiles, Dataset
 from delineate.formats.images import label_ending, read_labels, write_labels
 from delineate.formats.nnunet.case_properties import write_probabilities
@@ -25,7 +26,10 @@ from delineate.metrics.scores import CaseScores, evaluate_case
 from delineate.preprocessing import restore_labels, restore_probabilities, restore_stream, with_one_hot
 from delineate.reports import FailedCase
 from delineate.workflows.model import Model
+from delineate.workflows.watch_case import voxels_to_watch, watching
 
+BEHAVIOUR = "behaviour"
+"""Sub-folder of predictions with what the networks showed; see :mod:`delineate.formats.behaviour_file`."""
 SUMMARY = "summary.json"
 """nnU-Net's file of scores."""
 MADE_BY = "made_by.json"
@@ -60,6 +64,7 @@ def predict_prepared(
     *,
     probabilities: bool = False,
     use_logits: UseLogits | None = None,
+    watch: bool = False,
     **watched: Unpack[Watched],
 ) -> None:
     """Predict prepared cases into ``folder``; cases that stand there already are kept.
@@ -80,6 +85,8 @@ def predict_prepared(
         Also write ``{case_id}.npz`` and ``{case_id}.pkl``, as nnU-Net's ensembling reads them.
     use_logits
         Gets the logits of every case that is predicted, before its label map is written.
+    watch
+        Also write what the networks show to :data:`BEHAVIOUR`; cases without it are predicted again.
     watched
         Where to tell how far it is, and who may stop it.
 
@@ -89,15 +96,19 @@ def predict_prepared(
         If a stop was requested; finished cases stay.
     """
     progress, cancellation = watched["progress"], watched["cancellation"]
-    missing = [i for i in case_ids if not prediction_path(folder, i, dataset).exists()]
+    expected = {
+        i: [prediction_path(folder, i, dataset), *([behaviour_path(folder, i)] if watch else [])] for i in case_ids
+    }
+    missing = [i for i in case_ids if not all(file.exists() for file in expected[i])]
     if not missing:
         return
     progress.start("predict", len(missing))
     for case_id in missing:
         cancellation.check()
         stored = store.open(case_id)
-        slabs = stream_logits(model.ensemble, network_input(stored, dataset), model.tiling, cancellation=cancellation)
         if probabilities or use_logits is not None:
+            array = network_input(stored, dataset)
+            slabs = stream_logits(model.ensemble, array, model.tiling, cancellation=cancellation)
             logits = gather_logits(slabs, stored.trace.prepared_shape)
             labels = restore_labels(logits, stored.trace, dataset.scheme)
             if probabilities:
@@ -106,10 +117,32 @@ def predict_prepared(
             if use_logits is not None:
                 use_logits(stored, logits)
         else:
-            labels = restore_stream(slabs, stored.trace, dataset.scheme)
+            labels = _labels_of(model, stored, dataset, folder if watch else None, cancellation)
         write_labels(prediction_path(folder, case_id, dataset), labels)
         progress.advance(note=case_id)
     progress.finish()
+
+
+def _labels_of(
+    model: Model, stored: StoredCase, dataset: Dataset, watch_into: Path | None, cancellation: Cancellation
+) -> LabelMap:
+    """Predict one case as a stream; where wanted, write what the networks show below a folder."""
+    array = network_input(stored, dataset)
+    if watch_into is None:
+        slabs = stream_logits(model.ensemble, array, model.tiling, cancellation=cancellation)
+        return restore_stream(slabs, stored.trace, dataset.scheme)
+    reference = stored.labels[...]
+    voxels = voxels_to_watch(reference, dataset.scheme, stored.case_id)
+    with watching(model) as watch:
+        slabs = watch.stream(array, voxels=voxels, progress=Silent(), cancellation=cancellation)
+        labels = restore_stream(slabs, stored.trace, dataset.scheme)
+        write_behaviour(behaviour_path(watch_into, stored.case_id), watch.recorded(reference, voxels))
+    return labels
+
+
+def behaviour_path(folder: Path, case_id: str) -> Path:
+    """Return where it stands what the networks showed of a case."""
+    return folder / BEHAVIOUR / f"{case_id}{ENDING}"
 
 
 def network_input(stored: StoredCase, dataset: Dataset) -> NDArray[np.float32]:

@@ -8,9 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from delineate.case import Image
+from delineate.case import Image, Result
 from delineate.errors import DelineateError, InputError, Interrupted, SomeCasesFailed, UsageError
 from delineate.execution import Cancellation, Progress, Silent, require_writable, write_text
+from delineate.formats.assessment_files import (
+    assessment_path,
+    read_assessment,
+    write_assessment,
+    write_quality_table,
+)
 from delineate.formats.datasets import CaseFiles
 from delineate.formats.datasets.dataset import visible_images
 from delineate.formats.images import label_ending, read_image, write_labels
@@ -70,13 +76,14 @@ def find_images(source: Path, channels: int) -> tuple[CaseFiles, ...]:
     )
 
 
-def segment_files(
+def segment_files(  # noqa: PLR0913 - one keyword per choice of the command line
     model: Model,
     cases: Sequence[CaseFiles],
     out: Path,
     *,
     load: Callable[[CaseFiles], Image] | None = None,
     probabilities: bool = False,
+    assess: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
@@ -96,6 +103,9 @@ def segment_files(
     probabilities
         Also write ``{case_id}.npz`` and ``{case_id}.pkl``, as nnU-Net's ensembling reads them, and ``dataset.json``,
         which says what they mean.
+    assess
+        Also write how far each result can be trusted, and a table of all, the least trusted first
+        (:mod:`delineate.formats.assessment_files`); cases without it are segmented again.
     overwrite
         Segment again what stands in ``out``.
     progress, cancellation
@@ -125,11 +135,19 @@ def segment_files(
     failures = []
     for case, target in zip(cases, targets, strict=True):
         cancellation.check()
-        if overwrite or not target.exists():
+        if overwrite or not target.exists() or (assess and not assessment_path(out, case.case_id).exists()):
             try:
                 with shortage_explained(SHORTAGE_ADVICE):
                     image = load(case) if load is not None else read_image(case.images)
-                    _segment(model, image, case.case_id, target, probabilities=probabilities, cancellation=cancellation)
+                    result = segment_case(
+                        image,
+                        model,
+                        probabilities=probabilities,
+                        assess=assess,
+                        case_id=case.case_id,
+                        cancellation=cancellation,
+                    )
+                    _write(result, target)
             except Interrupted:
                 raise
             except DelineateError as error:
@@ -138,6 +156,9 @@ def segment_files(
     progress.finish()
     if probabilities:
         write_text(out / DATASET_RECORD, json.dumps(dataset_json_of(model), indent=2))
+    if assess:
+        known = [case.case_id for case in cases if assessment_path(out, case.case_id).exists()]
+        write_quality_table(out, [read_assessment(out, case_id) for case_id in known])
     if failures:
         raise SomeCasesFailed(f"{len(failures)} of {len(cases)} cases could not be segmented.", failures)
     return tuple(targets)
@@ -171,10 +192,10 @@ def dataset_json_of(model: Model) -> dict[str, Any]:
     )
 
 
-def _segment(
-    model: Model, image: Image, case_id: str, target: Path, *, probabilities: bool, cancellation: Cancellation
-) -> None:
-    result = segment_case(image, model, probabilities=probabilities, case_id=case_id, cancellation=cancellation)
+def _write(result: Result, target: Path) -> None:
+    """Write a result, the label map last: where it stands, the rest does too."""
     if result.probabilities is not None:
-        write_probabilities(target.parent / case_id, result.probabilities, result.labels.grid)
+        write_probabilities(target.parent / result.case_id, result.probabilities, result.labels.grid)
+    if result.assessment is not None:
+        write_assessment(target.parent, result.assessment)
     write_labels(target, result.labels)

@@ -179,7 +179,7 @@ def with_earlier_folds(run: TrainingRun, package: ModelPackage) -> ModelPackage:
         name: {**earlier.facts.get(name, {}), **value} if isinstance(value, dict) else value
         for name, value in package.facts.items()
     }
-    # chosen on the predictions of exactly these weights
+    # chosen and fitted on the predictions of exactly these weights
     same = facts.get("steps") == earlier.facts.get("steps")
-    postprocessing = earlier.postprocessing if same else ()
-    return replace(package, weights=dict(sorted(weights.items())), facts=facts, postprocessing=postprocessing)
+    package = replace(package, weights=dict(sorted(weights.items())), facts=facts)
+    return replace(package, postprocessing=earlier.postprocessing, trust=earlier.trust) if same else package

@@ -272,10 +272,10 @@ def configuration_from_json(name: str, data: Mapping[str, Any], *, source: str) 
 
 def _configuration(name: str, node: Node) -> Configuration:
     _check_preparation(node)
-    patch = node.child("patch_size").integers()
+    patch = _positive_integers(node.child("patch_size"))
     schemes = tuple(_normalization(n) for n in node.child("normalization_schemes").items())
     masks = tuple(n.flag() for n in node.child("use_mask_for_norm").items())
-    spacing = node.child("spacing").numbers()
+    spacing = tuple(_positive(n) for n in node.child("spacing").items())
     if len(spacing) != len(patch) or len(schemes) != len(masks):
         raise node.wrong("patch_size and spacing, or normalization_schemes and use_mask_for_norm, differ in length")
     batch_dice, parent = node.get("batch_dice"), node.get("inherits_from")
@@ -284,7 +284,7 @@ def _configuration(name: str, node: Node) -> Configuration:
         data_identifier=node.child("data_identifier").file_name(),
         spacing_mm=spacing,
         patch_size=patch,
-        batch_size=node.child("batch_size").integer(),
+        batch_size=_positive_integers([node.child("batch_size")])[0],
         median_shape=node.child("median_image_size_in_voxels").numbers(),
         normalization=schemes,
         use_mask_for_norm=masks,
@@ -294,6 +294,17 @@ def _configuration(name: str, node: Node) -> Configuration:
         next_stage=_optional_name(node, "next_stage"),
         inherits_from=None if parent is None else parent.text(),
     )
+
+
+def _positive(node: Node) -> float:
+    if node.number() <= 0:
+        raise node.wrong(f"expected a number above 0, found {node.value}")
+    return node.number()
+
+
+def _positive_integers(nodes: Node | list[Node]) -> tuple[int, ...]:
+    found = list(nodes.items()) if isinstance(nodes, Node) else nodes
+    return tuple(min(n.integer(), int(_positive(n))) for n in found)
 
 
 def _optional_name(node: Node, key: str) -> str | None:

@@ -95,7 +95,14 @@ class NnunetDataset:
         return self.preprocessed / "gt_segmentations"
 
     def plan(self, plans_name: str) -> Path:
-        """Return the plans file of that name."""
+        """Return the plans file of that name.
+
+        Raises
+        ------
+        UsageError
+            If the name leads to another folder.
+        """
+        _require_plain(plans_name)
         return self.preprocessed / f"{plans_name}.json"
 
     def prepared(self, data_identifier: str) -> Path:
@@ -103,8 +110,21 @@ class NnunetDataset:
         return self.preprocessed / data_identifier
 
     def model(self, trainer: str, plans_name: str, configuration: str) -> Path:
-        """Return the folder of a trained model."""
+        """Return the folder of a trained model.
+
+        Raises
+        ------
+        UsageError
+            If one of the names leads to another folder.
+        """
+        _require_plain(trainer, plans_name, configuration)
         return self.folders.require(RESULTS) / self.name / f"{trainer}__{plans_name}__{configuration}"
+
+
+def _require_plain(*names: str) -> None:
+    wrong = [name for name in names if name in ("", ".", "..") or "/" in name or "\\" in name]
+    if wrong:
+        raise UsageError(f"'{wrong[0]}' is a path; trainers, plans and configurations are called by a name alone.")
 
 
 def find_dataset(folders: NnunetFolders, word: str) -> NnunetDataset:
@@ -116,6 +136,7 @@ def find_dataset(folders: NnunetFolders, word: str) -> NnunetDataset:
         If the word is neither, no folder holds such a dataset, or several names have the number; names all of them.
     """
     if word.startswith("Dataset"):
+        _require_plain(word)
         return NnunetDataset(name=word, folders=folders)
     if not word.isdigit():
         raise UsageError(f"A dataset is called by its number or as DatasetXXX_Name; got '{word}'.")
@@ -131,6 +152,20 @@ def find_dataset(folders: NnunetFolders, word: str) -> NnunetDataset:
             "whole name, or rename one of them."
         )
     return NnunetDataset(name=names[0], folders=folders)
+
+
+def number_of(name: str) -> int:
+    """Return the number in a dataset's name.
+
+    Raises
+    ------
+    UsageError
+        If the name is not of the form ``DatasetXXX_Name``.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or "/" in name:
+        raise UsageError(f"A dataset is called DatasetXXX_Name, with three digits; got '{name}'.")
+    return int(match[1])
 
 
 def dataset_names(folders: NnunetFolders, number: int) -> tuple[str, ...]:
