@@ -38,17 +38,16 @@ def random_network(seed: int, *, types: int = 2, widths: tuple[int, ...] = (8, 1
 def write_model(folder: Path, seed: int = 0, **changes) -> Path:
     """A package of such a network."""
     network = random_network(seed)
-    package = InstancePackage(
-        name="random",
-        software="test",
-        licence="CC0",
-        type_names=("round", "other"),
-        widths=network.widths,
-        decoding=SMALL,
-        typical_pixels=10.0,
-        pixel_um=None,
-        weights=network.state_dict(),
-        **changes,
-    )
-    write_instance_package(folder, package)
+    values = {
+        "name": "random",
+        "software": "test",
+        "licence": "CC0",
+        "type_names": ("round", "other"),
+        "widths": network.widths,
+        "decoding": SMALL,
+        "typical_pixels": 10.0,
+        "pixel_um": None,
+        "weights": network.state_dict(),
+    }
+    write_instance_package(folder, InstancePackage(**(values | changes)))
     return folder

@@ -17,6 +17,7 @@ from scipy import ndimage
 from delineate.cli.main import main
 from delineate.errors import DatasetError, ModelError, SomeCasesFailed, UsageError
 from delineate.formats import picture_windows
+from delineate.masks.instance_decoding import Decoding
 from delineate.workflows import nuclei_model
 from delineate.workflows.nuclei_model import open_nuclei_model
 from delineate.workflows.segment_instances import InstanceModel, PictureScale, load_instance_model
@@ -176,7 +177,8 @@ def test_a_large_picture_needs_little_memory(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "large.tif", np.tile(block, (10, 10, 1)), photometric="rgb", tile=(256, 256), compression="zlib"
     )
-    package = write_model(tmp_path / "model")
+    fewer = Decoding(reach=24, largest=60, least_pixels=14, smooth=1.0, foreground=0.3, distance=0.6)
+    package = write_model(tmp_path / "model", decoding=fewer)
     done = subprocess.run(
         [sys.executable, "-c", LARGE, str(package), str(tmp_path / "large.tif"), str(tmp_path / "out")],
         capture_output=True,

@@ -31,7 +31,7 @@ ReadWindow = Callable[[slice, slice], NDArray[np.float32]]
 class Predictor(Protocol):
     """What streaming needs to know of a network and its decoding."""
 
-    stretched: bool
+    stretched: ClassVar[bool]
     """Whether it wants pictures stretched to 0 to 1; else the numbers of 8-bit pictures."""
 
     @property
