@@ -29,7 +29,11 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_becomes_a_model_and_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_dataset(tmp_path / "dots", types=True)
     out = tmp_path / "run"
-    assert main(["run", str(data), "-o", str(out), "--mpp", "0.5", "--licence", "CC0", "--device", "cpu"]) == 0
+    common = ["run", str(data), "-o", str(out), "--device", "cpu"]
+    told = ["--mpp", "0.5", "--licence", "CC0", "--source", "dots=drawn by hand"]
+    assert main(["verify", str(data)]) == 0
+    assert "54 objects, 0 warnings" in capsys.readouterr().out
+    assert main([*common, *told]) == 0
     printed = capsys.readouterr().out
     assert "AP@0.5" in printed
     assert "round: PQ" in printed
@@ -43,13 +47,16 @@ def test_a_folder_becomes_a_model_and_a_page(tmp_path: Path, capsys: pytest.Capt
     assert "median diameter" in page
     card = (out / "model" / "card.md").read_text()
     assert "CC0" in card
+    assert "- dots: drawn by hand" in card
     assert "| ap50 |" in card
     # the same command again finds everything done
     before = (out / "training" / "checkpoint_latest.pt").read_bytes()
-    assert main(["run", str(data), "-o", str(out), "--mpp", "0.5", "--licence", "CC0", "--device", "cpu"]) == 0
+    assert main([*common, *told]) == 0
     assert (out / "training" / "checkpoint_latest.pt").read_bytes() == before
-    assert main(["run", str(data), "-o", str(out), "--mpp", "0.4", "--device", "cpu"]) == 2
+    assert main([*common, "--mpp", "0.4"]) == 2
     assert "pixel_um was 0.5" in capsys.readouterr().err
+    assert main([*common, "--source", "others=?"]) == 2
+    assert main([*common, "--source", "nothing"]) == 2
 
 
 class _StopsLater(Silent):

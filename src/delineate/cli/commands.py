@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delineate.cli.instance_run import instance_options, run_instances
+from delineate.cli.instance_run import instance_options, run_instances, verify_instances
 from delineate.cli.scale_commands import floating_precision, manner_of, predict_on_cluster, train_elsewhere
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
 from delineate.errors import DatasetError, UsageError
@@ -72,9 +72,9 @@ def _run(session: Session) -> int:
     options = session.options
     if holds_instances(options.dataset):
         return run_instances(session)
-    if options.also or options.mpp or options.licence:
+    if options.also or options.mpp or options.licence or options.source:
         raise UsageError(
-            f"--also, --mpp and --licence are for pictures with instances; {options.dataset} is no such data set "
+            f"--also, --mpp, --source and --licence are for pictures with instances; {options.dataset} holds none "
             "(expected images/ and instances/)."
         )
     settings = RunSettings(
@@ -106,9 +106,12 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(session: Session) -> int:
+    from delineate.workflows.recognise_dataset import holds_instances
     from delineate.workflows.verify_dataset import verify, without_faulty_cases
 
     options = session.options
+    if holds_instances(options.dataset):
+        return verify_instances(session)
     dataset, verification = verify(
         options.dataset, repairs=frozenset(options.repair), workers=options.jobs, **session.watched
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,13 @@ def instance_options(parser: argparse.ArgumentParser) -> None:
         "--also", type=Path, action="append", default=[], metavar="DATASET", help="train on this one too; repeatable"
     )
     group.add_argument("--mpp", type=float, metavar="UM", help="micrometres per pixel of all pictures; never guessed")
+    group.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="owner and licence of a data set, for the model's card: nuclei='BBBC038, CC0'; repeatable",
+    )
     group.add_argument("--licence", default="", help="licence of the model, as that of the data demands it")
 
 
@@ -40,6 +48,7 @@ def run_instances(session: Session) -> int:
         pixel_um=options.mpp,
         device=options.device,
         licence=options.licence,
+        sources=dict(_source(word) for word in options.source),
         command=session.command,
     )
     outcome = run_instance_dataset([options.dataset, *options.also], options.out, settings, **session.watched)
@@ -51,4 +60,25 @@ def run_instances(session: Session) -> int:
     for kind in outcome.conclusion.types:
         print(f"  {kind.name}: PQ {kind.pq:.3f}, F1 {kind.f1:.3f}")
     print(f"model   {outcome.model}\nreport  {outcome.report}\ntime    {spoken_seconds(outcome.seconds)}")
+    return 0
+
+
+def _source(word: str) -> tuple[str, str]:
+    name, _, text = word.partition("=")
+    if not name or not text:
+        raise UsageError(f"--source takes NAME=TEXT, such as nuclei='BBBC038, CC0'; got '{word}'.")
+    return name, text
+
+
+def verify_instances(session: Session) -> int:
+    """Read pictures with instances and print what is odd."""
+    from delineate.workflows.recognise_dataset import verify_instance_folder
+
+    options = session.options
+    found = verify_instance_folder(options.dataset, **session.watched)
+    if options.json:
+        print(json.dumps(list(found.warnings), indent=1))
+        return 0
+    print("\n".join(found.warnings), end="\n" if found.warnings else "")
+    print(f"{options.dataset.name}: {found.objects} objects, {len(found.warnings)} warnings")
     return 0

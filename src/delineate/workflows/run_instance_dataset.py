@@ -9,7 +9,7 @@ import datetime
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ class InstanceSettings:
     device: str = AUTO
     licence: str = ""
     """Under which the model may be passed on; it follows from the licences of the data."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Owner and licence of data sets by their folder's name, for the model's card."""
     command: str = "delineate run"
 
 
@@ -116,6 +118,7 @@ def run_instance_dataset(
     """
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
     watch = _Stopwatch()
+    _require_known(settings.sources, sources)
     if strange := [str(source) for source in sources if not is_instance_dataset(source)]:
         raise DatasetError("Data sets of instances can be trained together only with others of their kind.", strange)
     _claim(out, sources, settings)
@@ -171,6 +174,7 @@ def conclude(
     facts = {
         "command": settings.command,
         "data": [dataset.name for dataset in run.datasets],
+        "sources": dict(settings.sources),
         "held_out": dict(zip((d.name for d in run.datasets), map(list, run.held_out), strict=True)),
         "steps": trained.steps,
         "training_seconds": round(trained.seconds, 1),
@@ -188,6 +192,12 @@ def conclude(
     )
     write_card(target / CARD, conclusion.package)
     return conclusion
+
+
+def _require_known(told: Mapping[str, str], sources: Sequence[Path]) -> None:
+    names = {source.name for source in sources}
+    if unknown := sorted(set(told) - names):
+        raise UsageError(f"Sources are told of {', '.join(unknown)}, but the data sets are {', '.join(sorted(names))}.")
 
 
 def _claim(out: Path, sources: Sequence[Path], settings: InstanceSettings) -> None:
