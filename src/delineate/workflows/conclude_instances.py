@@ -105,14 +105,7 @@ def conclude_instances(
         for group in dict.fromkeys(one.group for one in held)
     )
     types = score_types(run.type_names, pictures)
-    plus, plain = mean_over_types(pictures)
-    told = {
-        "scored_on": f"{len(held)} held-out pictures, on which the decoding was chosen among {len(choice.tried)}",
-        "scores": [_plain(asdict(one)) for one in groups],
-        "types": [_plain(asdict(one)) for one in types],
-        "mPQ+": _plain(plus),
-        "mPQ (PanNuke)": _plain(plain),
-    }
+    told = _told(groups, types, pictures, len(choice.tried))
     package = InstancePackage(
         name=" + ".join(dataset.name for dataset in run.datasets),
         software=f"delineate {__version__}",
@@ -180,6 +173,20 @@ def _scored(one: HeldOut, decoding: Decoding, n_types: int) -> ScoredPicture:
         guessed, _ = types_of_instances(found, one.maps[MAPS + 1 :], int(found.max(initial=0)))
         types = (np.concatenate([[0], guessed]).astype(np.int64), one.types, n_types)
     return score_picture(one.files.case_id, one.group, found, one.instances, types)
+
+
+def _told(
+    groups: Sequence[InstanceScores], types: Sequence[TypeScores], pictures: Sequence[ScoredPicture], tried: int
+) -> dict[str, Any]:
+    """Return the scores for the package and the card."""
+    plus, plain = mean_over_types(pictures)
+    return {
+        "scored_on": f"{len(pictures)} held-out pictures, on which the decoding was chosen among {tried}",
+        "scores": [_plain(asdict(one)) for one in groups],
+        "types": [_plain(asdict(one)) for one in types],
+        "mPQ+": _plain(plus),
+        "mPQ (PanNuke)": _plain(plain),
+    }
 
 
 def _typical(run: InstanceRun, held: Sequence[HeldOut]) -> float:

@@ -124,11 +124,7 @@ def run_instance_dataset(
     _claim(out, sources, settings)
     _require_free(out / MODEL)
     machine = find_machine(settings.device)
-    checked = [
-        verify_instances(open_instance_dataset(source), progress=progress, cancellation=cancellation)
-        for source in sources
-    ]
-    odd = tuple(warning for verification in checked for warning in verification.warnings)
+    odd = _oddities(sources, progress, cancellation)
     run = plan_instances(
         sources,
         out,
@@ -192,6 +188,13 @@ def conclude(
     )
     write_card(target / CARD, conclusion.package)
     return conclusion
+
+
+def _oddities(sources: Sequence[Path], progress: Progress, cancellation: Cancellation) -> tuple[str, ...]:
+    """Read all data; faults are raised, and what is odd is returned."""
+    datasets = [open_instance_dataset(source) for source in sources]
+    checked = [verify_instances(dataset, progress=progress, cancellation=cancellation) for dataset in datasets]
+    return tuple(warning for verification in checked for warning in verification.warnings)
 
 
 def _require_known(told: Mapping[str, str], sources: Sequence[Path]) -> None:

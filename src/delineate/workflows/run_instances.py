@@ -108,22 +108,7 @@ def plan_instances(
         type_names=next(iter(declared), ()),
         folder=out,
         reasons=(*sizes, *parts),
-        recipe=Recipe(
-            iterations=iterations,
-            iterations_per_epoch=1000,
-            validation_batches=8,
-            batch_size=8,
-            patch_size=PATCH,
-            optimizer="adamw",
-            learning_rate=2e-3,
-            weight_decay=1e-4,
-            schedule="one_cycle",
-            ema_decay=0.999,
-            precision="bfloat16" if machine is None or machine.bfloat16 else "float32",
-            channels_last=True,
-            deep_supervision=False,
-            budget_seconds=budget_seconds,
-        ),
+        recipe=_recipe(budget_seconds, iterations, bfloat16=machine is None or machine.bfloat16),
     )
 
 
@@ -167,6 +152,25 @@ def instance_image(case: InstanceCase, zoom: float) -> InstanceImage:
     inside, brightness = instances > 0, picture.mean(axis=2)
     bright = inside.any() and not inside.all() and np.median(brightness[inside]) > np.median(brightness[~inside])
     return InstanceImage(picture=picture, instances=instances, types=case.types, fluorescence=bool(bright))
+
+
+def _recipe(budget_seconds: float | None, iterations: int, *, bfloat16: bool) -> Recipe:
+    return Recipe(
+        iterations=iterations,
+        iterations_per_epoch=1000,
+        validation_batches=8,
+        batch_size=8,
+        patch_size=PATCH,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        weight_decay=1e-4,
+        schedule="one_cycle",
+        ema_decay=0.999,
+        precision="bfloat16" if bfloat16 else "float32",
+        channels_last=True,
+        deep_supervision=False,
+        budget_seconds=budget_seconds,
+    )
 
 
 def _require_distinct(datasets: Sequence[InstanceDataset]) -> None:
