@@ -12,6 +12,7 @@ and exit with :attr:`DelineateError.exit_code`; everything else is a fault of th
     │   ├── LabelError             (3)  label values or label declarations are wrong
     │   ├── DatasetError           (3)  a folder of data has faults; carries all of them at once
     │   ├── LedgerError            (3)  a ledger was altered, or cannot be read
+    │   ├── ReviewError            (3)  a draft was not approved, or a review does not allow what is asked for
     │   └── ProtocolError          (3)  a study's protocol has faults (all at once), or forbids what is asked for
     ├── PlanError                  (3)  a plan is missing, contradictory or does not fit the data
     ├── SomeCasesFailed            (4)  a batch went through, but not for every case
@@ -81,6 +82,10 @@ class LedgerError(InputError):
 
 class ProtocolError(DatasetError):
     """A study's protocol has faults, all told at once, or it forbids what is asked for."""
+
+
+class ReviewError(InputError):
+    """A draft was not approved, or the state of its review does not allow what is asked for."""
 
 
 class PlanError(DelineateError):

@@ -101,7 +101,9 @@ def test_simplification_tells_what_it_costs(tmp_path: Path) -> None:
     back = read_rtstruct(tmp_path / "b.dcm", draft.source).structures[0].mask
     assert exact.dice_kept == 1.0
     assert short.points < exact.points
-    assert short.dice_kept == pytest.approx(2 * (back & (labels > 0)).sum() / (back.sum() + labels.sum()))
+    # long edges run through voxel centres, which the rounding of millimetres puts on either side
+    dice = 2 * (back & (labels > 0)).sum() / (back.sum() + labels.sum())
+    assert short.dice_kept == pytest.approx(dice, abs=2e-3)
     assert short.dice_kept > 0.97
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delineate.cli import dicom_prediction
 from delineate.cli.instance_run import instance_options, run_instances, verify_instances
 from delineate.cli.scale_commands import floating_precision, manner_of, predict_on_cluster, train_elsewhere
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
@@ -233,7 +234,7 @@ def _train(session: Session) -> int:
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model package or run, or nnU-Net's model: a folder or a zip")
-    parser.add_argument("-i", "--input", type=Path, required=True, help="an image, or a folder of images")
+    parser.add_argument("-i", "--input", type=Path, help="an image, or a folder of images")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the label maps")
     parser.add_argument("--fold", nargs="+", metavar="K", help="folds to average; default: all of the model")
     parser.add_argument(
@@ -273,9 +274,11 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="torch", choices=("torch", "openvino"), help="what runs the networks; openvino: CPU only"
     )
+    dicom_prediction.declare_prediction(parser)
 
 
 def _predict(session: Session) -> int:
+    dicom_prediction.require_one_source(session.options)
     if session.options.cluster is not None:
         if session.options.assess:
             raise UsageError("--assess works without --cluster: run it here on the images that matter.")
@@ -295,6 +298,8 @@ def _predict(session: Session) -> int:
         configuration=options.configuration,
     )
     model = manner.of(model)
+    if options.dicom is not None:
+        return dicom_prediction.predict_study(session, model)
     cases = find_images(options.input, len(model.package.channel_names))
     written = segment_files(
         model,

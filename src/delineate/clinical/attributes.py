@@ -31,6 +31,7 @@ MAY_BE_EMPTY = (
     "AccessionNumber",
 )
 """Type 2: must be there, may be empty."""
+UTF_8 = "ISO_IR 192"
 MANUFACTURER, MODEL = "Delineate", "Delineate"
 
 
@@ -49,7 +50,9 @@ def copy_patient_and_study(target: Dataset, source: SourceSeries) -> None:
             "The images have no Study Instance UID or no Frame of Reference UID; contours of them would belong to "
             "nothing. Export the study again from its archive."
         )
-    for name in ("SpecificCharacterSet", *PATIENT, *STUDY):
+    # names of reviewers and structures may need more characters than those of the images; the values are text by now
+    target.SpecificCharacterSet = UTF_8
+    for name in (*PATIENT, *STUDY):
         if name in source.header:
             target[name] = source.header[name]
     for name in MAY_BE_EMPTY:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from datetime import datetime
 
 import numpy as np
 
 from delineate.case import Result
 from delineate.clinical.coding import CodedStructure
-from delineate.errors import UsageError
+from delineate.errors import GeometryError, ReviewError
 from delineate.formats.dicom.source_series import SourceSeries
 
 _MADE_BY_REVIEW = object()
@@ -19,12 +19,23 @@ _MADE_BY_REVIEW = object()
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DraftResult:
-    """A segmentation of a DICOM series that nobody has approved; exports of it say UNAPPROVED or preliminary."""
+    """A segmentation of a DICOM series that nobody has approved; exports of it say UNAPPROVED or preliminary.
+
+    Raises
+    ------
+    GeometryError
+        If the label map does not lie on the voxels of the series.
+    """
 
     result: Result
     """Its label map lies on ``source.grid``."""
     source: SourceSeries
     structures: tuple[CodedStructure, ...]
+
+    def __post_init__(self) -> None:
+        differences = self.result.labels.grid.differences(self.source.grid)
+        if differences:
+            raise GeometryError(f"The label map does not lie on the voxels of the series: {'; '.join(differences)}.")
 
     @property
     def content_sha256(self) -> str:
@@ -40,6 +51,8 @@ class DraftResult:
             self.structures,
         )
         digest.update(repr(facts).encode())
+        if self.result.probabilities is not None:
+            digest.update(np.ascontiguousarray(self.result.probabilities).tobytes())
         return digest.hexdigest()
 
 
@@ -65,16 +78,26 @@ class ApprovedResult:
 
     Raises
     ------
-    UsageError
+    ReviewError
         If it is made elsewhere, or the draft is not the one that was approved.
     """
 
     draft: DraftResult
     approval: Approval
-    _key: object
+    _key: InitVar[object]
 
-    def __post_init__(self) -> None:
-        if self._key is not _MADE_BY_REVIEW:
-            raise UsageError("An approved result is made by a review only: delineate.clinical.review.approve.")
+    def __post_init__(self, _key: object) -> None:
+        if _key is not _MADE_BY_REVIEW:
+            raise ReviewError("An approved result is made by a review only: delineate.clinical.review.approve.")
+        self.require_unchanged()
+
+    def require_unchanged(self) -> None:
+        """Check that the draft is still what was approved; every export asks.
+
+        Raises
+        ------
+        ReviewError
+            If the mask, its geometry, its source or its codes changed after the approval.
+        """
         if self.draft.content_sha256 != self.approval.content_sha256:
-            raise UsageError("The mask, its geometry or its source changed after the approval; review it again.")
+            raise ReviewError("The mask, its geometry or its source changed after the approval; review it again.")

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.tag import Tag
@@ -40,6 +41,7 @@ STUDY_REFERENCE = "1.2.840.10008.3.1.2.3.1"
 ARTIFICIAL_INTELLIGENCE = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
 DECIMALS = 4
 """Of millimetres in contours: a tenth of a micrometre; a decimal string holds 16 characters."""
+SERIES_NUMBER = 902
 _CONTOUR_DATA = Tag(0x3006, 0x0050)
 
 Holes = Literal["keyhole", "xor"]
@@ -88,9 +90,12 @@ def write_rtstruct(
 
     Raises
     ------
+    ReviewError
+        If the content changed after the approval.
     ResourceError
         If the file cannot be written.
     """
+    approved.require_unchanged()
     dataset, written = _structure_set(approved.draft, settings or StructureSetSettings())
     dataset.ApprovalStatus = "APPROVED"
     dataset.ReviewDate = approved.approval.time_utc.strftime("%Y%m%d")
@@ -127,7 +132,7 @@ def _structure_set(draft: DraftResult, settings: StructureSetSettings) -> tuple[
     dataset.SOPInstanceUID = generate_uid(prefix=None)
     dataset.Modality = "RTSTRUCT"
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
-    dataset.SeriesNumber = None
+    dataset.SeriesNumber = SERIES_NUMBER
     dataset.SeriesDescription = "Contours"
     dataset.OperatorsName = None
     dataset.SeriesDate = dataset.StructureSetDate = dataset.InstanceCreationDate = now.strftime("%Y%m%d")
@@ -162,10 +167,12 @@ def _rois(
         if region.label in alone:
             traced[alone[region.label]].append(region)
     for number, structure in enumerate(draft.structures):
-        mask = np.isin(labels, structure.values)
-        regions = traced[number] if len(structure.values) == 1 else trace_regions(mask)
-        contours, points, kept = _contour_items(regions, mask, draft.source, settings)
-        volume = float(mask.sum()) * draft.source.grid.voxel_volume_mm3 / 1000
+        alone_here = len(structure.values) == 1
+        regions = traced[number] if alone_here else trace_regions(np.isin(labels, structure.values))
+        contours, points, drawn = _contour_items(regions, draft.source, settings)
+        simplified = settings.simplify_voxels > 0
+        kept = _dice_kept(drawn, np.isin(labels, structure.values)) if simplified else 1.0
+        volume = sum(region.area for region in regions) * draft.source.grid.voxel_volume_mm3 / 1000
         yield (
             _roi(number + 1, structure, draft, settings, volume),
             _roi_contour(number + 1, structure, contours),
@@ -177,8 +184,9 @@ def _rois(
 
 
 def _contour_items(
-    regions: Sequence[Region], mask: NDArray[np.bool_], source: SourceSeries, settings: StructureSetSettings
-) -> tuple[list[Dataset], int, float]:
+    regions: Sequence[Region], source: SourceSeries, settings: StructureSetSettings
+) -> tuple[list[Dataset], int, dict[int, list[Polygon]]]:
+    """Return the contours, the number of their points, and the polygons by plane."""
     affine = source.grid.affine
     items: list[Dataset] = []
     points = 0
@@ -192,7 +200,7 @@ def _contour_items(
             points += len(polygon)
             kind = "CLOSEDPLANAR_XOR" if as_xor else "CLOSED_PLANAR"
             items.append(_contour(len(items) + 1, polygon, region.plane, kind, affine, source))
-    return items, points, _dice_kept(drawn, mask) if settings.simplify_voxels > 0 else 1.0
+    return items, points, drawn
 
 
 def _dice_kept(drawn: dict[int, list[Polygon]], mask: NDArray[np.bool_]) -> float:
@@ -212,12 +220,13 @@ def _contour(
     item.ContourGeometricType = kind
     item.NumberOfContourPoints = len(polygon)
     item.ContourNumber = number
-    index = np.column_stack([np.full(len(polygon), float(plane)), polygon])
-    world = index @ affine[:3, :3].T + affine[:3, 3]
+    # from where the image truly lies: planes of a nearly regular series lie beside the grid
+    world = polygon @ affine[:3, 1:3].T + np.array(source.slices[plane].position_mm)
     text = "\\".join([f"{value:.{DECIMALS}f}" for value in world.ravel().tolist()]).encode("ascii")
     text += b" " * (len(text) % 2)
     # as raw bytes: a decimal object for every number would take most of the time
     item[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(text), text, 0, True, True)
+    item.set_original_encoding(True, True, default_encoding)  # as the file will be; else it is parsed to be written
     return item
 
 

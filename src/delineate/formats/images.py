@@ -5,6 +5,7 @@ Knows which format module reads what; knows nothing of datasets or training.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 
 from delineate.case import Image, LabelMap, LabelScheme
 from delineate.errors import GeometryError, LabelError, UsageError
-from delineate.formats.dicom_series import read_series
-from delineate.formats.magic import ENDINGS, check_file, image_ending
+from delineate.formats.magic import ENDINGS, check_file, image_ending, is_dicom
 from delineate.formats.raster import (
     PICTURE_ENDINGS,
     TIFF_ENDINGS,
@@ -26,6 +26,8 @@ from delineate.formats.raster import (
     write_tiff,
 )
 from delineate.formats.volumes import VOLUME_ENDINGS, read_volume, write_volume
+
+logger = logging.getLogger(__name__)
 
 LARGEST_UINT8_LABEL = 254
 """nnU-Net writes uint16 from label value 255 on; 255 often means something else in 8-bit masks."""
@@ -117,20 +119,34 @@ def write_image(path: Path, image: Image) -> None:
 
 
 def read_file(path: Path) -> Image:
-    """Read a single file with all its channels, or the one DICOM series of a folder.
+    """Read a single file with all its channels, or the one DICOM series of a folder or a multi-frame file.
 
     Raises
     ------
     ImageReadError
         If the file is missing, empty, truncated, damaged, or not an image.
     """
-    if path.is_dir():
-        return read_series(path)
+    if path.is_dir() or is_dicom(path):
+        return _read_dicom(path)
     check_file(path)
     ending = image_ending(path)
     if ending in VOLUME_ENDINGS:
         return read_volume(path)
     return read_tiff(path) if ending in TIFF_ENDINGS else read_picture(path)
+
+
+def _read_dicom(path: Path) -> Image:
+    try:
+        from delineate.formats.dicom.reading import read_dicom
+    except ImportError as error:
+        raise UsageError(
+            f"{path}: reading DICOM needs the extra `dicom` ({error.name} is not installed): "
+            "pip install 'delineate[dicom]'. Or convert the series to NIfTI."
+        ) from error
+    volume = read_dicom(path)
+    for finding in volume.report.findings:
+        logger.warning("%s: %s", finding.code, finding.words)
+    return volume.image
 
 
 def read_mask(path: Path) -> Image:

@@ -72,6 +72,15 @@ def kind_of(head: bytes) -> str:
     return known or f"unknown data that start with {head[:8]!r}"
 
 
+def is_dicom(path: Path) -> bool:
+    """Say whether a file that is there begins as DICOM files do."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_HEAD_BYTES)[_DICOM_PREAMBLE:] == b"DICM"
+    except OSError:
+        return False
+
+
 def check_file(path: Path) -> None:
     """Make sure that a file is there, has content, and is what its ending says.
 

@@ -38,6 +38,11 @@ class Region:
     holes: tuple[Polygon, ...]
     """Counter-clockwise."""
 
+    @property
+    def area(self) -> int:
+        """Number of voxels."""
+        return round(sum(_area(loop) for loop in (self.outer, *self.holes)))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Edges:
@@ -122,10 +127,10 @@ def simplify(polygon: Polygon, tolerance: float) -> Polygon:
     ----------
     D. Douglas, T. Peucker, Algorithms for the reduction of the number of points, Cartographica 10 (1973).
     """
-    from skimage.measure import approximate_polygon
-
     if tolerance <= 0 or len(polygon) <= 4:
         return polygon
+    from skimage.measure import approximate_polygon  # only here: it loads much of scipy
+
     half = len(polygon) // 2
     halves = (polygon[: half + 1], np.concatenate([polygon[half:], polygon[:1]]))  # a closed line has no far ends
     kept = [approximate_polygon(part, tolerance)[:-1] for part in halves]  # type: ignore[no-untyped-call]
@@ -251,6 +256,12 @@ def _signed_area(points: NDArray[np.float64], loop_of: NDArray[np.int64], count:
     after[last] = points[np.append(0, last[:-1] + 1)]
     cross = points[:, 1] * after[:, 0] - after[:, 1] * points[:, 0]
     return np.bincount(loop_of, weights=cross, minlength=count).astype(np.float64)
+
+
+def _area(loop: Polygon) -> float:
+    """Return the area of one loop (shoelace), positive if it is clockwise on a screen."""
+    y, x = loop.T
+    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
 def _first_corner(loop: Polygon) -> tuple[float, float]:

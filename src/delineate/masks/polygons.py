@@ -35,10 +35,16 @@ def fill_even_odd(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int
     GeometryError
         If a polygon has other axes or numbers that are not finite.
     """
-    flips = np.zeros((shape[0], shape[1] + 1), dtype=np.int64)
-    for polygon in polygons:
-        _add_flips(flips, np.asarray(polygon, dtype=np.float64))
-    inside: NDArray[np.bool_] = (np.cumsum(flips, axis=1)[:, :-1] & 1).astype(bool)
+    checked = [_checked(polygon) for polygon in polygons]
+    inside = np.zeros(shape, dtype=bool)
+    box = _box_of([polygon for polygon in checked if len(polygon) > 2], shape)
+    if box is None:
+        return inside
+    top, left, rows, columns = box
+    flips = np.zeros((rows, columns + 1), dtype=np.int64)
+    for polygon in checked:
+        _add_flips(flips, polygon - (top, left))
+    inside[top : top + rows, left : left + columns] = np.cumsum(flips, axis=1)[:, :-1] & 1
     return inside
 
 
@@ -50,10 +56,26 @@ def fill_union(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) 
     return inside
 
 
+def _checked(polygon: NDArray[np.float64]) -> NDArray[np.float64]:
+    vertices = np.asarray(polygon, dtype=np.float64)
+    if vertices.ndim != 2 or vertices.shape[1] != 2 or not np.isfinite(vertices).all():
+        raise GeometryError(f"A polygon needs finite vertices (n, 2); got shape {vertices.shape}.")
+    return vertices
+
+
+def _box_of(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Return top, left, rows and columns of the part of a plane that polygons reach; None if they reach none."""
+    if not polygons:
+        return None
+    low = np.min([polygon.min(axis=0) for polygon in polygons], axis=0)
+    high = np.max([polygon.max(axis=0) for polygon in polygons], axis=0)
+    top, left = (int(v) for v in np.clip(np.ceil(low), 0, shape))
+    bottom, right = (int(v) for v in np.clip(np.floor(high) + 1, 0, shape))
+    return (top, left, bottom - top, right - left) if bottom > top and right > left else None
+
+
 def _add_flips(flips: NDArray[np.int64], polygon: NDArray[np.float64]) -> None:
     """Count, per row, where a walk from the left along the row's centres crosses the polygon."""
-    if polygon.ndim != 2 or polygon.shape[1] != 2 or not np.isfinite(polygon).all():
-        raise GeometryError(f"A polygon needs finite vertices (n, 2); got shape {polygon.shape}.")
     if len(polygon) < 3:
         return
     after = np.roll(polygon, -1, axis=0)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 
 from delineate.case import Image
 from delineate.errors import ImageReadError
-from delineate.formats.dicom.pixels import decode_planes
+from delineate.formats.dicom.files import Pile, open_pile
+from delineate.formats.dicom.pixels import QUANTITATIVE, decode_planes
 from delineate.formats.dicom.planes import Plane, planes_of
-from delineate.formats.dicom.series_report import Finding, SeriesReport
+from delineate.formats.dicom.series_report import Finding, SeriesReport, finding
 from delineate.formats.dicom.source_series import SourceSeries, SourceSlice
 from delineate.formats.dicom.stacking import Stack, stacks_of
+from delineate.geometry.grid import Grid
 
-NOT_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "RWV", "ANN", "REG")
-"""Modalities of objects that refer to images and are none."""
+NO_VOLUMES = ("NO_GEOMETRY", "LOCALIZER", "COLOUR")
+"""A series that is refused for these is a scout or a picture of the screen; it competes with no volume."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -37,181 +35,147 @@ class DicomVolume:
     report: SeriesReport
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Pile:
-    planes: dict[str, list[Plane]]
-    """By series."""
-    findings: dict[str, list[Finding]]
-    others: tuple[str, ...]
-    """Files that are no images."""
-
-
 def inspect_dicom(path: Path) -> tuple[SeriesReport, ...]:
-    """Report on every series of a folder, a zip or a file; pixels are not decoded.
+    """Report on every series of a folder, a zip, a DICOMDIR or a file; pixels are not decoded.
 
     Raises
     ------
     ImageReadError
         If there is no DICOM image at all.
     """
-    pile = _pile(path)
-    return tuple(
-        _report(stack, pile.findings[series], pixel_sha256="")
-        for series, planes in pile.planes.items()
-        for stack in stacks_of(planes)
-    )
+    return tuple(_report(stack) for stack in _stacks(open_pile(path)))
 
 
 def read_dicom(path: Path, *, series_uid: str | None = None, part: str | None = None) -> DicomVolume:
     """Read one volume.
 
+    A series of several parts is never read without naming the part, even if only one of them is usable.
+
     Parameters
     ----------
     path
-        A folder (with sub-folders), a zip, or a single file.
+        A folder (with sub-folders), a zip, a DICOMDIR, or a single file.
     series_uid
-        Which series; None: the only one that makes a volume.
+        Which series; None: the only one there is, scouts and pictures of the screen aside.
     part
-        Which volume of a 4-D series, as its report names it: ``temporal position 2``.
+        Which part of the series, as its report names it: ``temporal position 2``.
 
     Raises
     ------
     ImageReadError
         If no series, or several, fit; or the one that fits is refused. The message lists what was found.
     """
-    pile = _pile(path)
-    wanted = {uid: planes for uid, planes in pile.planes.items() if series_uid in (None, uid)}
-    stacks = [(uid, stack) for uid, planes in wanted.items() for stack in stacks_of(planes)]
-    stacks = [(uid, stack) for uid, stack in stacks if part in (None, stack.part)]
-    usable = [(uid, stack) for uid, stack in stacks if stack.grid is not None]
-    if len(usable) != 1:
-        raise ImageReadError(_choice(path, stacks, len(usable)), [_line(stack) for _, stack in stacks])
-    uid, stack = usable[0]
-    return _volume(stack, pile.findings[uid])
+    stacks = [s for s in _stacks(open_pile(path)) if series_uid in (None, s.planes[0].series_uid)]
+    stacks = [stack for stack in stacks if part in (None, stack.part)]
+    rivals = [stack for stack in stacks if series_uid is not None or not _is_no_volume(stack)]
+    if len(rivals) != 1 or rivals[0].grid is None:
+        raise ImageReadError("\n".join([_choice(path, rivals or stacks), *(f"  - {_line(stack)}" for stack in stacks)]))
+    return _volume(rivals[0], rivals[0].grid)
 
 
-def _volume(stack: Stack, findings: Sequence[Finding]) -> DicomVolume:
+def _stacks(pile: Pile) -> list[Stack]:
+    return [
+        stack
+        for series, instances in pile.series.items()
+        for stack in stacks_of(
+            [plane for one in instances for plane in planes_of(one.file, one.dataset)], pile.findings_of(series)
+        )
+    ]
+
+
+def _volume(stack: Stack, grid: Grid) -> DicomVolume:
     array = decode_planes(stack.planes)
-    first = stack.planes[0].dataset
-    if stack.grid is None:
-        raise ImageReadError(f"{stack.planes[0].file}: the planes make no volume.")
+    first = stack.planes[0]
     source = SourceSeries(
-        grid=stack.grid,
+        grid=grid,
         slices=tuple(_slice(plane) for plane in stack.planes),
-        modality=str(first.get("Modality", "")),
-        study_uid=str(first.get("StudyInstanceUID", "")),
-        series_uid=stack.planes[0].series_uid,
-        frame_of_reference_uid=str(first.get("FrameOfReferenceUID", "")),
-        header=_without_pixels(first),
+        modality=first.text("Modality"),
+        study_uid=first.text("StudyInstanceUID"),
+        series_uid=first.series_uid,
+        frame_of_reference_uid=first.text("FrameOfReferenceUID"),
+        header=_without_pixels(first.dataset),
     )
-    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    report = _report(stack, [*findings, *_values_findings(stack)], pixel_sha256=digest)
-    return DicomVolume(image=Image(array=array[np.newaxis], grid=stack.grid), source=source, report=report)
+    report = _report(stack, hashlib.sha256(array.data).hexdigest())
+    return DicomVolume(image=Image(array=array[np.newaxis], grid=grid), source=source, report=report)
 
 
 def _values_findings(stack: Stack) -> Iterator[Finding]:
-    """Tell what was done to the numbers."""
-    if any(str(p.dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1" for p in stack.planes):
-        yield Finding(code="MONOCHROME1", severity="repaired", words="dark and bright were exchanged (MONOCHROME1)")
-    if any("PixelPaddingValue" in plane.dataset for plane in stack.planes):
-        words = "padding around the image became the smallest intensity of its plane"
-        yield Finding(code="PIXEL_PADDING", severity="repaired", words=words)
-    if len({(plane.slope, plane.intercept) for plane in stack.planes}) > 1:
+    """Tell what is done to the numbers."""
+    planes = stack.planes
+    if any(plane.text("PhotometricInterpretation") == "MONOCHROME1" for plane in planes):
+        if planes[0].text("Modality") in QUANTITATIVE:
+            yield finding("MONOCHROME1", "note", "the images are to be shown inverted (MONOCHROME1); numbers were kept")
+        else:
+            yield finding("MONOCHROME1", "repaired", "dark and bright were exchanged (MONOCHROME1)")
+    if any("PixelPaddingValue" in plane.dataset for plane in planes):
+        words = "padding around the image, where there is any, became the smallest intensity of its plane"
+        yield finding("PIXEL_PADDING", "repaired", words)
+    if len({(plane.slope, plane.intercept) for plane in planes}) > 1:
         words = "slope and intercept differ from plane to plane; each plane was rescaled by its own"
-        yield Finding(code="RESCALE_PER_SLICE", severity="note", words=words)
+        yield finding("RESCALE_PER_SLICE", "note", words)
+    if any(plane.text("LossyImageCompression") == "01" for plane in planes):
+        yield finding("LOSSY_COMPRESSION", "note", "the images were compressed with loss before they came here")
+    if len({plane.parts.get("image type", "") for plane in planes}) > 1:
+        yield finding("MIXED_IMAGE_TYPE", "note", "the planes of the volume differ in their image type")
 
 
 def _slice(plane: Plane) -> SourceSlice:
     return SourceSlice(
-        sop_class_uid=str(plane.dataset.get("SOPClassUID", "")),
-        sop_instance_uid=str(plane.dataset.get("SOPInstanceUID", "")),
+        sop_class_uid=plane.text("SOPClassUID"),
+        sop_instance_uid=plane.text("SOPInstanceUID"),
         frame=plane.frame,
-        position_mm=plane.position_mm or (0.0, 0.0, 0.0),
+        position_mm=plane.placement.position_mm,
     )
 
 
 def _without_pixels(dataset: Dataset) -> Dataset:
+    """Return a header without pixels, frames and other long values; its texts keep their character set."""
     header = Dataset()
-    for element in dataset:
-        if element.tag.group not in (0x7FE0, 0x5200):
-            header[element.tag] = element
+    for tag in dataset.keys():  # iterating a dataset itself parses every value
+        element: Any = dataset.get_item(tag, keep_deferred=True)
+        if tag.group not in (0x7FE0, 0x5200) and element.value is not None:
+            header[tag] = element  # as it was stored: a damaged value that nobody asks for does no harm
+    implicit, little = dataset.original_encoding
+    header.set_original_encoding(implicit, little, dataset.original_character_set)
     return header
 
 
-def _report(stack: Stack, findings: Sequence[Finding], *, pixel_sha256: str) -> SeriesReport:
-    first = stack.planes[0].dataset
+def _report(stack: Stack, pixel_sha256: str = "") -> SeriesReport:
+    first = stack.planes[0]
+    spacing = stack.grid.spacing_mm if stack.grid is not None else None
     return SeriesReport(
-        series_uid=stack.planes[0].series_uid,
-        description=str(first.get("SeriesDescription", "")),
-        modality=str(first.get("Modality", "")),
+        series_uid=first.series_uid,
+        description=first.text("SeriesDescription"),
+        modality=first.text("Modality"),
         part=stack.part,
         n_files=len({plane.file for plane in stack.planes}),
         n_planes=len(stack.planes),
         accepted=stack.grid is not None,
-        findings=(*findings, *stack.findings),
+        findings=(*stack.findings, *_values_findings(stack)),
         pixel_sha256=pixel_sha256,
+        plane_shape=(first.rows, first.columns),
+        spacing_mm=None if spacing is None else (spacing[0], spacing[1], spacing[2]),
     )
 
 
-def _pile(path: Path) -> _Pile:
-    planes: dict[str, list[Plane]] = defaultdict(list)
-    findings: dict[str, list[Finding]] = defaultdict(list)
-    seen: dict[str, str] = {}
-    others = []
-    for name, content in _files(path):
-        try:
-            dataset = pydicom.dcmread(content)
-        except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError):
-            others.append(name)
-            continue
-        if str(dataset.get("Modality", "")) in NOT_IMAGES or "Rows" not in dataset or "PixelData" not in dataset:
-            others.append(name)
-            continue
-        series, instance = str(dataset.get("SeriesInstanceUID", "")), str(dataset.get("SOPInstanceUID", ""))
-        if instance and instance in seen:
-            words = "an instance is there twice; the second copy was left out"
-            findings[series].append(Finding(code="DUPLICATE_INSTANCE", severity="repaired", words=words, files=(name,)))
-            continue
-        seen[instance] = name
-        planes[series] += planes_of(name, dataset)
-    if not planes:
-        raise ImageReadError(
-            f"{path}: expected DICOM images; found {len(others)} files that are none. Choose the folder of a series."
-        )
-    return _Pile(planes=dict(planes), findings=findings, others=tuple(others))
+def _is_no_volume(stack: Stack) -> bool:
+    refused = [one.code for one in stack.findings if one.severity == "refused"]
+    return any(code in NO_VOLUMES for code in refused) and "DAMAGED_FILE" not in refused
 
 
-def _files(path: Path) -> Iterator[tuple[str, Path | io.BytesIO]]:
-    if not path.exists():
-        raise ImageReadError(f"{path}: expected DICOM files; there is nothing. Check the path.")
-    if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
-            yield str(file.relative_to(path)), file
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if not entry.is_dir():
-                    yield entry.filename, io.BytesIO(archive.read(entry))
-    else:
-        yield path.name, path
-
-
-def _choice(path: Path, stacks: Sequence[tuple[str, Stack]], usable: int) -> str:
+def _choice(path: Path, stacks: Sequence[Stack]) -> str:
     if not stacks:
         return f"{path}: no series of that identifier or part is there."
-    if usable == 0:
-        return f"{path}: none of the {len(stacks)} series makes a volume."
-    return f"{path}: {usable} series make a volume; say which one by its UID (and part)."
+    if len(stacks) == 1:
+        return f"{path}: the series makes no volume:"
+    if not any(stack.grid is not None for stack in stacks):
+        return f"{path}: none of these {len(stacks)} series or parts makes a volume:"
+    return f"{path}: expected one volume; found {len(stacks)}. Name the series by its UID (and the part by its name):"
 
 
 def _line(stack: Stack) -> str:
     first = stack.planes[0]
-    refused = [finding for finding in stack.findings if finding.severity == "refused"]
-    why = "; ".join(f"{finding.code}: {finding.words}" for finding in refused) or "usable"
-    part = f", {stack.part}" if stack.part else ""
-    return f"{first.series_uid} ({first.dataset.get('Modality', '')}{part}, {len(stack.planes)} planes): {why}"
-
-
-def with_finding(report: SeriesReport, finding: Finding) -> SeriesReport:
-    """Return a report with one finding more."""
-    return replace(report, findings=(*report.findings, finding))
+    refused = [one for one in stack.findings if one.severity == "refused"]
+    why = "; ".join(f"{one.code}: {one.words}" for one in refused) or "usable"
+    part = f", part '{stack.part}'" if stack.part else ""
+    return f"{first.series_uid} ({first.text('Modality')}{part}, {len(stack.planes)} planes): {why}"

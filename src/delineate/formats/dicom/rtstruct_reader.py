@@ -7,30 +7,19 @@ do with nested contours) or union, with a notice where the two differ. Whatever 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 
 from delineate.errors import GeometryError, ImageReadError
+from delineate.formats.dicom.contour_filling import Nesting, SourcePlanes, fill_contours
 from delineate.formats.dicom.source_series import SourceSeries
-from delineate.masks.polygons import fill_even_odd, fill_union
-
-XOR_TYPES = ("CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR")
-"""The standard's name, and a common misspelling of 17 characters."""
-CLOSED_TYPES = ("CLOSED_PLANAR", *XOR_TYPES)
-PLANE_TOLERANCE = 0.5
-"""Planes; a contour farther from every plane is left out."""
-MOVED = 0.01
-"""Planes; a contour farther than this from its plane is told to have been moved."""
-
-Nesting = Literal["even_odd", "union"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -74,18 +63,29 @@ def read_rtstruct(path: Path, source: SourceSeries, *, nesting: Nesting = "even_
         If it was drawn on other images: another frame of reference, or instances that the series does not have.
     """
     dataset = _opened(path)
-    _require_source(path, dataset, source)
-    names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in dataset.get("StructureSetROISequence", [])}
+    try:
+        _require_source(path, dataset, source)
+        return _read(dataset, source, nesting)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ImageReadError(
+            f"{path}: the structure set is damaged ({type(error).__name__}). Export it again."
+        ) from error
+
+
+def _read(dataset: Dataset, source: SourceSeries, nesting: Nesting) -> ReadStructureSet:
+    names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in dataset.get("StructureSetROISequence") or []}
     kinds = {
         int(item.ReferencedROINumber): str(item.get("RTROIInterpretedType", "") or "")
-        for item in dataset.get("RTROIObservationsSequence", [])
+        for item in dataset.get("RTROIObservationsSequence") or []
     }
-    drawn = {int(item.ReferencedROINumber): item for item in dataset.get("ROIContourSequence", [])}
-    notices: list[str] = []
+    drawn = {int(item.ReferencedROINumber): item for item in dataset.get("ROIContourSequence") or []}
+    planes = SourcePlanes.of(source)
+    notices = [f"Contours of the unknown structure {number} were left out." for number in drawn if number not in names]
     structures = []
     for number, name in names.items():
         item = drawn.get(number, Dataset())
-        mask = _Filling(source=source, nesting=nesting, name=name, notices=notices).of(item.get("ContourSequence", []))
+        mask, told = fill_contours(item.get("ContourSequence") or [], planes, nesting)
+        notices += [f"{name}: {words}." for words in told]
         colour = item.get("ROIDisplayColor")
         structures.append(
             ReadStructure(
@@ -102,35 +102,36 @@ def read_rtstruct(path: Path, source: SourceSeries, *, nesting: Nesting = "even_
 
 def _opened(path: Path) -> Dataset:
     try:
-        dataset = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, EOFError, ValueError) as error:
-        raise ImageReadError(f"{path}: expected an RT Structure Set; the file cannot be read ({error}).") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a truncated set lacks what is asked for below
+            dataset = pydicom.dcmread(path)
+    except Exception as error:  # parsers raise whatever they like on damaged data
+        raise ImageReadError(
+            f"{path}: expected an RT Structure Set; the file cannot be read ({type(error).__name__})."
+        ) from error
     if str(dataset.get("Modality", "")) != "RTSTRUCT":
         raise ImageReadError(
             f"{path}: expected an RT Structure Set; found modality {dataset.get('Modality', 'none')}. Choose its file."
         )
+    if "StructureSetROISequence" not in dataset or "ROIContourSequence" not in dataset:
+        raise ImageReadError(f"{path}: the structure set holds no structures, or is truncated. Export it again.")
     return dataset
 
 
 def _require_source(path: Path, dataset: Dataset, source: SourceSeries) -> None:
-    frames = {
-        str(item.get("FrameOfReferenceUID", "")) for item in dataset.get("ReferencedFrameOfReferenceSequence", [])
-    }
-    frames |= {str(roi.get("ReferencedFrameOfReferenceUID", "")) for roi in dataset.get("StructureSetROISequence", [])}
-    frames.discard("")
+    """Refuse structures of other images."""
+    frames, named = set(_frames_of_reference(dataset)) - {""}, set(_named_images(dataset)) - {""}
+    if not frames and not named:
+        raise GeometryError(
+            f"{path}: the structure set names neither images nor a frame of reference, so it may belong to any scan. "
+            "Export it again together with its images."
+        )
     if frames and source.frame_of_reference_uid not in frames:
         raise GeometryError(
             f"{path}: the structures lie in another frame of reference than the images; choose the series that they "
             "were drawn on."
         )
-    known = {one.sop_instance_uid for one in source.slices}
-    named = {
-        str(image.ReferencedSOPInstanceUID)
-        for item in dataset.get("ROIContourSequence", [])
-        for contour in item.get("ContourSequence", [])
-        for image in contour.get("ContourImageSequence", [])
-    }
-    strange = named - known
+    strange = named - {one.sop_instance_uid for one in source.slices}
     if strange:
         raise GeometryError(
             f"{path}: {len(strange)} of {len(named)} images that the contours name are not in the series. Copy the "
@@ -138,64 +139,31 @@ def _require_source(path: Path, dataset: Dataset, source: SourceSeries) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Filling:
-    """Fills the contours of one ROI."""
+def _frames_of_reference(dataset: Dataset) -> Iterator[str]:
+    for item in dataset.get("ReferencedFrameOfReferenceSequence") or []:
+        yield str(item.get("FrameOfReferenceUID", ""))
+    for roi in dataset.get("StructureSetROISequence") or []:
+        yield str(roi.get("ReferencedFrameOfReferenceUID", ""))
 
-    source: SourceSeries
-    nesting: Nesting
-    name: str
-    notices: list[str]
 
-    def of(self, contours: Sequence[Dataset]) -> NDArray[np.bool_]:
-        shape = self.source.grid.shape
-        mask = np.zeros(shape, dtype=bool)
-        plain, exclusive = self._by_plane(contours)
-        differ = 0
-        for plane, polygons in plain.items():
-            even_odd = fill_even_odd(polygons, (shape[1], shape[2]))
-            union = fill_union(polygons, (shape[1], shape[2])) if len(polygons) > 1 else even_odd
-            differ += not np.array_equal(even_odd, union)
-            mask[plane] |= even_odd if self.nesting == "even_odd" else union
-        for plane, polygons in exclusive.items():
-            mask[plane] ^= fill_even_odd(polygons, (shape[1], shape[2]))
-        if differ:
-            self._tell(f"on {differ} planes plain contours lie inside each other; they were read as {self.nesting}")
-        return mask
+def _named_images(dataset: Dataset) -> Iterator[str]:
+    for item in dataset.get("ROIContourSequence") or []:
+        for contour in item.get("ContourSequence") or []:
+            for image in contour.get("ContourImageSequence") or []:
+                yield str(image.get("ReferencedSOPInstanceUID", ""))
 
-    def _by_plane(
-        self, contours: Sequence[Dataset]
-    ) -> tuple[dict[int, list[NDArray[np.float64]]], dict[int, list[NDArray[np.float64]]]]:
-        inverse = np.linalg.inv(self.source.grid.affine)
-        plain: dict[int, list[NDArray[np.float64]]] = {}
-        exclusive: dict[int, list[NDArray[np.float64]]] = {}
-        skipped: dict[str, int] = {}
-        moved = outside = tilted = 0
-        for contour in contours:
-            kind = str(contour.get("ContourGeometricType", ""))
-            points = np.asarray(contour.get("ContourData", []), dtype=np.float64).reshape(-1, 3)
-            if kind not in CLOSED_TYPES or len(points) < 3:
-                skipped[kind or "of no type"] = skipped.get(kind or "of no type", 0) + 1
-                continue
-            index = points @ inverse[:3, :3].T + inverse[:3, 3]
-            height = float(index[:, 0].mean())
-            plane = round(height)
-            if float(np.abs(index[:, 0] - height).max()) > PLANE_TOLERANCE:
-                tilted += 1
-            elif not 0 <= plane < self.source.grid.shape[0] or abs(height - plane) > PLANE_TOLERANCE:
-                outside += 1
-            else:
-                moved += abs(height - plane) > MOVED
-                place = exclusive if kind in XOR_TYPES else plain
-                place.setdefault(plane, []).append(index[:, 1:])
-        for kind, count in skipped.items():
-            self._tell(f"{count} contours of type {kind} were left out")
-        for count, what in ((tilted, "are not parallel to the images"), (outside, "lie beyond the images")):
-            if count:
-                self._tell(f"{count} contours {what} and were left out")
-        if moved:
-            self._tell(f"{moved} contours lie between two planes and were moved to the nearer one")
-        return plain, exclusive
 
-    def _tell(self, words: str) -> None:
-        self.notices.append(f"{self.name}: {words}.")
+def referenced_series(path: Path) -> frozenset[str]:
+    """Return the Series Instance UIDs of the images that a structure set says it was drawn on.
+
+    Raises
+    ------
+    ImageReadError
+        If the file is no structure set, or damaged.
+    """
+    return frozenset(
+        str(series.get("SeriesInstanceUID", ""))
+        for frame in _opened(path).get("ReferencedFrameOfReferenceSequence") or []
+        for study in frame.get("RTReferencedStudySequence") or []
+        for series in study.get("RTReferencedSeriesSequence") or []
+    )

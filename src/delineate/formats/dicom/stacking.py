@@ -1,4 +1,4 @@
-"""From planes to volumes: which belong together, in which order, and every reason why they make no volume.
+"""From planes to volumes: in which order, on which grid, and every reason why they make no volume.
 
 Nothing is stretched, flipped or invented. A trouble either refuses the volume, or is repaired by a rule that is
 recorded, and only where the repair cannot change where a voxel lies or what it says.
@@ -6,26 +6,28 @@ recorded, and only where the repair cannot change where a voxel lies or what it 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from delineate.formats.dicom.parts import SAME_PLACE_MM, Part, heights_of, parts_of
+from delineate.formats.dicom.pixels import unreadable
 from delineate.formats.dicom.planes import Plane
-from delineate.formats.dicom.series_report import Finding, Severity
-from delineate.geometry.grid import Grid
+from delineate.formats.dicom.series_report import Finding, finding, is_refused
+from delineate.geometry.grid import ORTHOGONALITY_TOLERANCE, Grid
 
-STEP_TOLERANCE = 0.02
-"""Largest deviation of a distance of planes from the median one, as a share of it: headers round positions."""
-SAME_PLACE_MM = 1e-3
-"""Planes nearer than this lie at one place."""
-SHEAR_MM = 0.1
-"""Largest shift of a plane across the stack; a tilted gantry shifts every plane."""
-DIRECTION_TOLERANCE = 1e-4
+REGULAR = 0.01
+"""Largest distance of a plane from the regular grid, as a share of the spacing, that is not worth telling."""
+NEARLY_REGULAR = 0.05
+"""The same, up to which planes are put on the regular grid and told: a twentieth of the spacing. Real PET series, whose
+beds are joined, lie 1 to 2 % off."""
+SLIGHT_SHEAR_MM = 0.02
+"""Largest sideways shift of planes that is not worth telling."""
+SHEAR = 0.1
+"""Largest sideways shift that is told and tolerated, as a share of the pixel spacing."""
 LEAST_PLANES = 2
-SHOWN_FILES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,154 +42,151 @@ class Stack:
     findings: tuple[Finding, ...]
 
 
-def stacks_of(planes: Sequence[Plane]) -> tuple[Stack, ...]:
-    """Return the volumes of the planes of one series."""
-    notes: list[Finding] = []
-    rest = list(planes)
-    scouts = [plane for plane in rest if plane.is_localizer]
-    if scouts and len(scouts) < len(rest):
-        notes.append(_finding("LOCALIZER", "note", "scout views were left out", scouts))
-        rest = [plane for plane in rest if not plane.is_localizer]
-    homeless = [plane for plane in rest if not plane.complete]
+def stacks_of(planes: Sequence[Plane], findings: Sequence[Finding] = ()) -> tuple[Stack, ...]:
+    """Return the volumes of the planes of one series.
+
+    Parameters
+    ----------
+    planes
+        All planes of the series, in any order.
+    findings
+        What was found before; each volume carries it.
+    """
+    told = [*findings, *_identity(planes)]
+    scouts = [plane for plane in planes if plane.is_localizer]
+    if scouts:
+        whole = len(scouts) == len(planes)
+        words = "the series is a scout view" if whole else f"{len(scouts)} scout views were left out"
+        told.append(finding("LOCALIZER", "refused" if whole else "note", words, _files(scouts)))
+        planes = planes if whole else [plane for plane in planes if not plane.is_localizer]
+    homeless = [plane for plane in planes if plane.stated is None]
     if homeless:
-        words = "the header does not say where the planes lie (position, orientation or pixel spacing is missing)"
-        return (
-            Stack(
-                planes=tuple(rest),
-                part="",
-                grid=None,
-                findings=(*notes, _finding("NO_GEOMETRY", "refused", words, homeless)),
-            ),
+        words = (
+            f"{len(homeless)} of {len(planes)} planes do not say where they lie (position, orientation or pixel "
+            "spacing is missing); export the series again"
         )
-    stacks = []
-    for group in _alike(rest):
-        for part, members in _volumes(group):
-            stacks.append(_stacked(members, part, [*notes]))
-    return tuple(stacks)
+        told += [*_values(planes), finding("NO_GEOMETRY", "refused", words, _files(homeless))]
+        return (Stack(planes=tuple(planes), part="", grid=None, findings=tuple(told)),)
+    return tuple(_stacked(part, told) for part in parts_of(planes))
 
 
-def _alike(planes: Sequence[Plane]) -> Iterator[list[Plane]]:
-    """Yield planes of one size, spacing, orientation and frame of reference."""
-    groups: dict[tuple[object, ...], list[Plane]] = defaultdict(list)
-    for plane in planes:
-        axes = np.round(np.array([*(plane.row_axis or ()), *(plane.column_axis or ())]), 3) + 0.0
-        spacing = np.round(np.array(plane.spacing_mm), 4)
-        frame = str(plane.dataset.get("FrameOfReferenceUID", ""))
-        groups[(plane.rows, plane.columns, tuple(axes.tolist()), tuple(spacing.tolist()), frame)].append(plane)
-    yield from groups.values()
+def _identity(planes: Sequence[Plane]) -> Iterator[Finding]:
+    """Tell what is wrong with the identifiers of a series."""
+    first = planes[0]
+    if not first.series_uid or any(not plane.text("SOPInstanceUID") for plane in planes):
+        words = "images have no Series or SOP Instance UID; no DICOM object made of them can refer to them"
+        yield finding("NO_IDENTIFIERS", "note", words, _files(planes))
+    frameless = [plane for plane in planes if not plane.text("FrameOfReferenceUID")]
+    if frameless:
+        words = f"{len(frameless)} of {len(planes)} planes have no frame of reference; export the series again"
+        yield finding("NO_FRAME_OF_REFERENCE", "refused", words, _files(frameless))
+    if len({(plane.text("PatientID"), plane.text("StudyInstanceUID")) for plane in planes}) > 1:
+        words = "images of several patients or studies carry one Series Instance UID; export them again"
+        yield finding("MIXED_STUDY", "refused", words, _files(planes))
 
 
-def _volumes(planes: Sequence[Plane]) -> Iterator[tuple[str, list[Plane]]]:
-    """Yield the volumes of a 4-D series: split by what differs between planes at one place."""
-    if not _any_at_one_place(planes):
-        yield "", list(planes)
-        return
-    for name in dict.fromkeys(name for plane in planes for name in plane.parts):
-        values = {plane.parts.get(name, "") for plane in planes}
-        split = {
-            value: [p for p in planes if p.parts.get(name, "") == value] for value in sorted(values, key=_as_number)
-        }
-        if len(values) > 1 and not any(_any_at_one_place(members) for members in split.values()):
-            for value, members in split.items():
-                yield f"{name} {value}", members
-            return
-    yield "", list(planes)
-
-
-def _stacked(planes: Sequence[Plane], part: str, findings: list[Finding]) -> Stack:
-    normal = planes[0].normal
-    heights = np.array([float(np.dot(normal, np.array(plane.position_mm))) for plane in planes])
+def _stacked(part: Part, findings: Sequence[Finding]) -> Stack:
+    heights = heights_of(part.planes)
     order = np.argsort(heights, kind="stable")
-    ordered, heights = [planes[int(i)] for i in order], heights[order]
-    findings += _troubles(ordered, heights, normal)
-    refused = any(finding.severity == "refused" for finding in findings)
-    grid = None if refused else _grid(ordered, heights)
-    return Stack(planes=tuple(ordered), part=part, grid=grid, findings=tuple(findings))
+    ordered, heights = [part.planes[int(i)] for i in order], heights[order]
+    told = [*findings, *part.findings, *_values(ordered), *_troubles(ordered, heights)]
+    grid = None if is_refused(told) else _grid(ordered, heights)
+    return Stack(planes=tuple(ordered), part=part.name, grid=grid, findings=tuple(told))
 
 
-def _troubles(planes: Sequence[Plane], heights: NDArray[np.float64], normal: NDArray[np.float64]) -> Iterator[Finding]:
-    if not str(planes[0].dataset.get("FrameOfReferenceUID", "")):
-        yield _finding("NO_FRAME_OF_REFERENCE", "refused", "the images have no frame of reference", planes)
-    axes = np.array([planes[0].row_axis, planes[0].column_axis])
-    if np.abs(axes @ axes.T - np.eye(2)).max() > DIRECTION_TOLERANCE * 10:
-        yield _finding(
-            "BAD_ORIENTATION", "refused", "the axes of the images are no perpendicular unit vectors", planes[:1]
-        )
-    if len(planes) < LEAST_PLANES:
-        yield _finding(
-            "SINGLE_PLANE", "note", "the volume has a single plane; its thickness is taken from the header", planes
-        )
+def _values(planes: Sequence[Plane]) -> Iterator[Finding]:
+    """Tell which planes cannot become intensities; each reason once."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for plane in planes:
+        for reason in unreadable(plane):
+            reasons.setdefault(reason, []).append(plane.file)
+    for (code, words), files in reasons.items():
+        yield finding(code, "refused", words, files)
+
+
+def _troubles(planes: Sequence[Plane], heights: NDArray[np.float64]) -> Iterator[Finding]:
+    axes = np.array([planes[0].placement.row_axis, planes[0].placement.column_axis])
+    if np.abs(axes @ axes.T - np.eye(2)).max() > ORTHOGONALITY_TOLERANCE:
+        words = "the axes of the images are no perpendicular unit vectors; export the series again"
+        yield finding("BAD_ORIENTATION", "refused", words, _files(planes[:1]))
+    elif len(planes) < LEAST_PLANES:
+        yield _single(planes[0])
+    else:
+        yield from _uneven(planes, heights)
+        yield from _sheared(planes, heights)
+
+
+def _single(plane: Plane) -> Finding:
+    if plane.thickness_mm is None:
+        words = "expected a stack of planes; found a single one whose header says no slice thickness"
+        return finding("SINGLE_PLANE", "refused", words, [plane.file])
+    words = f"the volume has a single plane; its thickness of {plane.thickness_mm:g} mm is the header's"
+    return finding("SINGLE_PLANE", "note", words, [plane.file])
+
+
+def _uneven(planes: Sequence[Plane], heights: NDArray[np.float64]) -> Iterator[Finding]:
+    """Tell whether planes lie at one place, are missing, or lie beside the regular grid."""
+    double = np.flatnonzero(np.diff(heights) < SAME_PLACE_MM)
+    if double.size:
+        words = f"at {double.size} places several planes lie, and no attribute parts them into complete volumes"
+        yield finding("DUPLICATE_POSITIONS", "refused", words, [planes[int(i)].file for i in double])
+        heights = np.delete(heights, double + 1)
+        planes = [plane for index, plane in enumerate(planes) if index - 1 not in set(double.tolist())]
+    if len(heights) < LEAST_PLANES:
         return
     steps = np.diff(heights)
-    if (steps < SAME_PLACE_MM).any():
-        twice = [planes[int(i)] for i in np.flatnonzero(steps < SAME_PLACE_MM)]
-        yield _finding(
-            "DUPLICATE_POSITIONS", "refused", "several planes lie at one place and nothing tells them apart", twice
-        )
-        return
-    yield from _uneven(planes, steps)
-    positions = np.array([plane.position_mm for plane in planes])
-    aside = (positions - positions[0]) - np.outer(heights - heights[0], normal)
-    shear = float(np.linalg.norm(aside, axis=1).max())
-    if shear > SHEAR_MM:
+    multiples = np.round(steps / np.median(steps))
+    place = np.concatenate([[0], np.cumsum(multiples)])
+    step = float(heights[-1] - heights[0]) / max(float(place[-1]), 1.0)
+    beside = np.abs(heights - heights[0] - place * step)
+    gaps = np.flatnonzero(multiples > 1)
+    if multiples.min() < 1 or beside.max() > NEARLY_REGULAR * step:
         words = (
-            f"the planes are shifted sideways by up to {shear:.1f} mm, as by a tilted gantry; no grid of voxels fits"
+            f"expected one distance of planes; they are {steps.min():g} to {steps.max():g} mm apart, and one lies "
+            f"{beside.max():.3g} mm from a regular grid"
         )
-        yield _finding("GANTRY_TILT", "refused", words, planes[:1])
+        yield finding("IRREGULAR_SPACING", "refused", words, [planes[int(beside.argmax())].file])
+    elif gaps.size:
+        missing = int((multiples[gaps] - 1).sum())
+        words = f"{missing} planes are missing at {gaps.size} places of a stack of {step:g} mm; copy the whole series"
+        yield finding("MISSING_SLICES", "refused", words, [planes[int(i)].file for i in gaps])
+    elif beside.max() > REGULAR * step:
+        words = (
+            f"the planes are {steps.min():g} to {steps.max():g} mm apart; they were put on a regular grid of {step:g} "
+            f"mm, which moves none by more than {beside.max():.3g} mm ({beside.max() / step:.1%})"
+        )
+        yield finding("NEARLY_REGULAR_SPACING", "repaired", words, [planes[int(beside.argmax())].file])
 
 
-def _uneven(planes: Sequence[Plane], steps: NDArray[np.float64]) -> Iterator[Finding]:
-    step = float(np.median(steps))
-    odd = np.abs(steps - step) > STEP_TOLERANCE * step
-    if not odd.any():
-        return
-    multiples = steps[odd] / step
-    whole = np.abs(multiples - np.round(multiples)) <= STEP_TOLERANCE * np.maximum(multiples, 1)
-    after = [planes[int(i)] for i in np.flatnonzero(odd)]
-    if bool(whole.all()) and bool((multiples > 1.5).all()):
-        missing = int(np.round(multiples).sum() - odd.sum())
-        words = f"{missing} planes are missing: {int(odd.sum())} gaps in a stack of {step:g} mm; copy the whole series"
-        yield _finding("MISSING_SLICES", "refused", words, after)
-    else:
-        words = f"the planes are {steps.min():g} to {steps.max():g} mm apart; expected one distance"
-        yield _finding("IRREGULAR_SPACING", "refused", words, after)
+def _sheared(planes: Sequence[Plane], heights: NDArray[np.float64]) -> Iterator[Finding]:
+    positions = np.array([plane.placement.position_mm for plane in planes])
+    aside = (positions - positions[0]) - np.outer(heights - heights[0], planes[0].placement.normal)
+    shear = float(np.linalg.norm(aside, axis=1).max())
+    if shear > SHEAR * min(planes[0].placement.spacing_mm):
+        words = (
+            f"the planes are shifted sideways by up to {shear:.2f} mm, as by a tilted gantry; no grid of voxels fits. "
+            "Correct the tilt with a converter such as dcm2niix"
+        )
+        yield finding("GANTRY_TILT", "refused", words, _files(planes[:1]))
+    elif shear > SLIGHT_SHEAR_MM:
+        words = (
+            f"the planes are shifted sideways by up to {shear:.2f} mm, a small part of a pixel; the shift was left out"
+        )
+        yield finding("SLIGHT_SHEAR", "repaired", words, _files(planes[:1]))
 
 
 def _grid(planes: Sequence[Plane], heights: NDArray[np.float64]) -> Grid:
-    first = planes[0]
-    position, row, column, spacing = first.position_mm, first.row_axis, first.column_axis, first.spacing_mm
-    distance = float((heights[-1] - heights[0]) / (len(planes) - 1)) if len(planes) > 1 else _thickness(first)
-    normal = tuple(float(v) for v in first.normal)
+    lies = planes[0].placement
+    count = len(planes)
+    distance = float((heights[-1] - heights[0]) / (count - 1)) if count > 1 else planes[0].thickness_mm or 1.0
+    x, y, z = (float(value) for value in lies.normal)
     return Grid(
-        shape=(len(planes), first.rows, first.columns),
-        spacing_mm=(distance, *(spacing or (1.0, 1.0))),
-        origin_mm=position or (0.0, 0.0, 0.0),
-        direction=(normal, column or (0.0, 1.0, 0.0), row or (1.0, 0.0, 0.0)),
+        shape=(count, planes[0].rows, planes[0].columns),
+        spacing_mm=(distance, *lies.spacing_mm),
+        origin_mm=lies.position_mm,
+        direction=((x, y, z), lies.column_axis, lies.row_axis),
     )
 
 
-def _thickness(plane: Plane) -> float:
-    value = plane.dataset.get("SliceThickness")
-    try:
-        thickness = float(value) if value not in (None, "") else 1.0
-    except (TypeError, ValueError):
-        thickness = 1.0
-    return thickness if thickness > 0 else 1.0
-
-
-def _any_at_one_place(planes: Sequence[Plane]) -> bool:
-    normal = planes[0].normal
-    heights = np.sort([float(np.dot(normal, np.array(plane.position_mm))) for plane in planes])
-    return bool((np.diff(heights) < SAME_PLACE_MM).any())
-
-
-def _as_number(text: str) -> tuple[float, str]:
-    try:
-        return float(text), text
-    except ValueError:
-        return float("inf"), text
-
-
-def _finding(code: str, severity: Severity, words: str, planes: Sequence[Plane]) -> Finding:
-    names = tuple(dict.fromkeys(plane.file for plane in planes))
-    return Finding(code=code, severity=severity, words=words, files=names[:SHOWN_FILES])
+def _files(planes: Sequence[Plane]) -> list[str]:
+    return [plane.file for plane in planes]

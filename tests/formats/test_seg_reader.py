@@ -1,0 +1,99 @@
+"""Segmentations of other writers, against the NRRD files that their owners put beside them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from delineate.errors import LabelError
+from delineate.formats.dicom.reading import read_dicom
+from delineate.formats.dicom.seg_reader import read_seg
+from delineate.geometry.grid import Grid
+
+pytestmark = [pytest.mark.data, pytest.mark.filterwarnings("ignore::UserWarning")]
+
+
+@pytest.fixture(scope="module")
+def data() -> Path:
+    folder = Path(os.environ.get("DELINEATE_DATA", "")) / "dicom"
+    if "DELINEATE_DATA" not in os.environ or not folder.is_dir():
+        pytest.skip("needs DELINEATE_DATA: the folder of real data")
+    return folder
+
+
+def nrrd(path: Path, grid: Grid) -> NDArray[Any]:
+    """Return a label map on the grid of the images, by SimpleITK."""
+    reference = sitk.Image(grid.shape[::-1], sitk.sitkUInt8)
+    reference.SetSpacing(grid.spacing_mm[::-1])
+    reference.SetOrigin(grid.origin_mm)
+    reference.SetDirection(np.array(grid.direction[::-1]).T.ravel().tolist())
+    image = sitk.ReadImage(str(path))
+    found: NDArray[Any] = sitk.GetArrayFromImage(
+        sitk.Resample(image, reference, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    )
+    return found
+
+
+def test_a_binary_segmentation(data: Path) -> None:
+    folder = data / "dcmqi" / "segmentations"
+    source = read_dicom(folder / "ct-3slice").source
+    found = read_seg(folder / "liver.dcm", source)
+    assert found.segments[0].type == ("T-62000", "SRT", "Liver")
+    assert np.array_equal(found.mask(1), nrrd(folder / "liver_seg.nrrd", source.grid) > 0)
+    assert found.mask(1).any()
+
+
+def test_partly_overlapping_segments(data: Path) -> None:
+    folder = data / "dcmqi" / "segmentations"
+    source = read_dicom(folder / "ct-3slice").source
+    found = read_seg(folder / "partial_overlaps.dcm", source)
+    for part, numbers in ((1, (1, 4, 5)), (2, (2,)), (3, (3,))):
+        expected = nrrd(folder / f"partial_overlaps-{part}.nrrd", source.grid)
+        for number in numbers:
+            assert np.array_equal(found.mask(number), expected == number), number
+    with pytest.raises(LabelError, match="1 with 2, 1 with 3, 2 with 3"):
+        found.labels()
+
+
+@pytest.mark.parametrize("size", ["23x38x3", "24x38x3"])
+def test_bits_of_odd_frames(data: Path, size: str) -> None:
+    """23 x 38 bits a frame end in the middle of a byte."""
+    folder = data / "dcmqi" / "segmentations" / size
+    source = read_dicom(folder / "image").source
+    expected = nrrd(folder / "nrrd" / "label.nrrd", source.grid)
+    assert np.array_equal(read_seg(folder / "seg" / "label.seg", source).labels(), expected)
+
+
+@pytest.mark.parametrize("padding", ["noppv", "ppv5"])
+def test_label_maps_with_missing_frames(data: Path, padding: str) -> None:
+    """Frames that are not there hold the padding value, 5 in one of the files: nothing."""
+    folder = data / "dcmqi" / "segmentations"
+    source = read_dicom(folder / "24x38x3" / "image").source
+    found = read_seg(folder / f"sparse-labelmap-{padding}.dcm", source)
+    assert (found.kind, [s.number for s in found.segments]) == ("labelmap", [1])
+    assert np.array_equal(found.labels() == 1, nrrd(folder / f"sparse_labelmap_{padding}_seg.nrrd", source.grid) == 1)
+
+
+def test_a_fractional_segmentation(data: Path) -> None:
+    """42 of 60 sagittal planes; the writer's frames run against the order of the images."""
+    folder = data / "breast_mr_seg" / "UCSF-BR-06"
+    volume = read_dicom(folder / "image_dce_3dfgre_orig", part="content time 102551")
+    found = read_seg(folder / "mask" / "1-1.dcm", volume.source)
+    stored = pydicom.dcmread(folder / "mask" / "1-1.dcm")
+    frames = stored.pixel_array
+    assert int(found.mask(1).sum()) == int((frames >= 128).sum()) == 82527
+    for frame, group in zip(frames, stored.PerFrameFunctionalGroupsSequence, strict=True):
+        position = group.PlanePositionSequence[0].ImagePositionPatient
+        plane = min(
+            range(volume.source.grid.shape[0]),
+            key=lambda z: float(np.abs(np.subtract(volume.source.slices[z].position_mm, position)).max()),
+        )
+        assert np.allclose(found.fraction(1)[plane], frame / 255, atol=1e-6)
+        break
