@@ -23,6 +23,7 @@ _HOMES = {
     "Model": "delineate.workflows.model",
     "evaluate": "delineate.workflows.interface",
     "load_model": "delineate.workflows.model",
+    "load_nuclei_model": "delineate.workflows.nuclei_model",
     "open_dataset": "delineate.workflows.interface",
     "plan": "delineate.workflows.interface",
     "train": "delineate.workflows.interface",
@@ -32,8 +33,19 @@ if TYPE_CHECKING:
     from delineate.workflows.evaluation_request import EvaluationRequest
     from delineate.workflows.interface import evaluate, open_dataset, plan, train
     from delineate.workflows.model import Model, load_model
+    from delineate.workflows.nuclei_model import load_nuclei_model
 
-__all__ = ["EvaluationRequest", "Model", "__version__", "evaluate", "load_model", "open_dataset", "plan", "train"]
+__all__ = [
+    "EvaluationRequest",
+    "Model",
+    "__version__",
+    "evaluate",
+    "load_model",
+    "load_nuclei_model",
+    "open_dataset",
+    "plan",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

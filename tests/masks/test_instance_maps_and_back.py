@@ -47,7 +47,7 @@ def tiled(maps: NDArray[np.uint8], tile: int, shift: int) -> NDArray[np.int32]:
             r = slice(max(0, top - SMALL.halo), min(rows, max(0, top + tile + SMALL.halo)))
             c = slice(max(0, left - SMALL.halo), min(columns, max(0, left + tile + SMALL.halo)))
             core = (slice(top - r.start, top + tile - r.start), slice(left - c.start, left + tile - c.start))
-            found = owned_instances(maps[:, r, c], SMALL, core)
+            found = owned_instances(decode_instances(maps[:, r, c].astype(np.float32) / 255, SMALL), core)
             assert not joined[r, c][found > 0].any(), "a pixel belongs to instances of two tiles"
             joined[r, c][found > 0] = found[found > 0] + count
             count += int(found.max(initial=0))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delineate.cli import dicom_prediction
+from delineate.cli.instance_run import instance_options, run_instances, verify_instances
 from delineate.cli.scale_commands import floating_precision, manner_of, predict_on_cluster, train_elsewhere
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
 from delineate.errors import DatasetError, UsageError
@@ -60,14 +61,23 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     _planning(parser)
     _start_model(parser)
     _workers(parser)
+    instance_options(parser)
 
 
 def _run(session: Session) -> int:
     from delineate.workflows.presets import preset_named
+    from delineate.workflows.recognise_dataset import holds_instances
     from delineate.workflows.run_dataset import RunSettings, run_dataset
     from delineate.workflows.split_rule import split_rule
 
     options = session.options
+    if holds_instances(options.dataset):
+        return run_instances(session)
+    if options.also or options.mpp or options.licence or options.source:
+        raise UsageError(
+            f"--also, --mpp, --source and --licence are for pictures with instances; {options.dataset} holds none "
+            "(expected images/ and instances/)."
+        )
     settings = RunSettings(
         budget_seconds=read_budget(options.budget),
         folds=_folds(options.fold),
@@ -97,9 +107,12 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(session: Session) -> int:
+    from delineate.workflows.recognise_dataset import holds_instances
     from delineate.workflows.verify_dataset import verify, without_faulty_cases
 
     options = session.options
+    if holds_instances(options.dataset):
+        return verify_instances(session)
     dataset, verification = verify(
         options.dataset, repairs=frozenset(options.repair), workers=options.jobs, **session.watched
     )
@@ -394,7 +407,11 @@ COMMANDS = (
 
 
 def _dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", type=Path, help="folder of scans with masks: nnU-Net raw, Decathlon, or pairs")
+    parser.add_argument(
+        "dataset",
+        type=Path,
+        help="folder of scans with masks: nnU-Net raw, Decathlon, or pairs; of pictures: images/ and instances/",
+    )
     parser.add_argument(
         "--repair", action="append", default=[], metavar="NAME", help="apply a repair that `verify` names; repeatable"
     )

@@ -15,6 +15,7 @@ from delineate.cli import (
     anatomy_command,
     configurations_command,
     convert_command,
+    convert_instances_command,
     dicom_command,
     evaluate_command,
     exchange_command,
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     more = (
         convert_command,
+        convert_instances_command,
         evaluate_command,
         sites_command,
         anatomy_command,

@@ -9,7 +9,8 @@ import csv
 import gzip
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,8 +27,13 @@ _IN_UM = {"area": "Area µm^2", "perimeter": "Perimeter µm", "equivalent_diamet
 _IN_PIXELS = {"area": "Area px^2", "perimeter": "Perimeter px", "equivalent_diameter": "Equivalent diameter px"}
 
 
-def write_geojson(path: Path, table: InstanceTable, *, kind: str = "Nucleus") -> None:
-    """Write one detection per instance, as QuPath imports them; gzipped if the name ends in ``.gz``.
+Append = Callable[[InstanceTable], None]
+"""Writes the instances of one more part of a picture."""
+
+
+@contextmanager
+def geojson_writer(path: Path, *, kind: str = "Nucleus") -> Iterator[Append]:
+    """Open a file of one detection per instance, as QuPath imports them; gzipped if the name ends in ``.gz``.
 
     Coordinates are pixels (x, y) of the picture, its upper left corner at the origin; rings are closed; ``objectType``
     stands inside ``properties``, where QuPath looks for it.
@@ -35,9 +41,7 @@ def write_geojson(path: Path, table: InstanceTable, *, kind: str = "Nucleus") ->
     Parameters
     ----------
     path
-        ``.geojson`` or ``.geojson.gz``.
-    table
-        The instances.
+        ``.geojson`` or ``.geojson.gz``; it appears whole when the block ends, or not at all.
     kind
         Classification of objects without a type.
 
@@ -48,49 +52,122 @@ def write_geojson(path: Path, table: InstanceTable, *, kind: str = "Nucleus") ->
     """
     with atomic_path(path) as temporary, _text(temporary) as stream:
         stream.write('{"type":"FeatureCollection","features":[')
-        for index in range(len(table)):
-            stream.write(",\n" if index else "\n")
-            json.dump(_feature(table, index, kind), stream, ensure_ascii=False, separators=(",", ":"))
+        before = _Separator(stream)
+
+        def append(table: InstanceTable) -> None:
+            for index in range(len(table)):
+                before()
+                json.dump(_feature(table, index, kind), stream, ensure_ascii=False, separators=(",", ":"))
+
+        yield append
         stream.write("\n]}\n")
 
 
-def write_table(path: Path, table: InstanceTable) -> None:
-    """Write one row per instance: number, type, place, shape, brightness; lengths in micrometres if pixels have a size.
+@contextmanager
+def table_writer(path: Path) -> Iterator[Append]:
+    """Open a table of one row per instance: number, type, place, shape, brightness.
+
+    Places are pixels; lengths are micrometres if pixels have a size, and places are told in micrometres too.
 
     Raises
     ------
     ResourceError
         If the file cannot be written.
     """
-    unit = "um" if table.pixel_um is not None else "px"
-    lengths = ("perimeter", "equivalent_diameter", "major_axis", "minor_axis")
-    heading = {"area": f"area_{unit}2", **{name: f"{name}_{unit}" for name in lengths}}
-    names = [name for name in table.columns if name != "label"]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["label", "type", "type_probability", *(heading.get(name, name) for name in names)])
-        for index in range(len(table)):
-            numbers = [f"{table.columns[name][index]:.6g}" for name in names]
-            share = table.type_shares[index]
-            probability = "" if np.isnan(share) else f"{share:.4f}"
-            writer.writerow([int(table.columns["label"][index]), table.type_name(index), probability, *numbers])
+        headed = False
+
+        def append(table: InstanceTable) -> None:
+            nonlocal headed
+            if not headed:
+                writer.writerow(_heading(table))
+                headed = True
+            for index in range(len(table)):
+                writer.writerow(_row(table, index))
+
+        yield append
 
 
-def write_hovernet_json(path: Path, table: InstanceTable, *, magnification: float | None = None) -> None:
-    """Write HoVer-Net's JSON: ``bbox`` as (row, column), ``centroid`` and ``contour`` as (x, y), all in this picture's
-    pixels.
+@contextmanager
+def hovernet_writer(path: Path, *, magnification: float | None = None) -> Iterator[Append]:
+    """Open HoVer-Net's JSON: ``bbox`` as (row, column), ``centroid`` and ``contour`` as (x, y), all in pixels.
 
     Raises
     ------
     ResourceError
         If the file cannot be written.
+
+    References
+    ----------
+    S. Graham et al., HoVer-Net, Med. Image Anal. 58 (2019); the published program's ``run_infer.py``.
     """
     with atomic_path(path) as temporary, _text(temporary) as stream:
         stream.write('{"mag":' + json.dumps(magnification) + ',"nuc":{')
-        for index in range(len(table)):
-            stream.write((",\n" if index else "\n") + json.dumps(str(int(table.columns["label"][index]))) + ":")
-            json.dump(_hovernet_entry(table, index), stream, separators=(",", ":"))
+        before = _Separator(stream)
+
+        def append(table: InstanceTable) -> None:
+            for index in range(len(table)):
+                before()
+                stream.write(json.dumps(str(int(table.columns["label"][index]))) + ":")
+                json.dump(_hovernet_entry(table, index), stream, separators=(",", ":"))
+
+        yield append
         stream.write("\n}}\n")
+
+
+def write_geojson(path: Path, table: InstanceTable, *, kind: str = "Nucleus") -> None:
+    """Write all instances of a picture; see :func:`geojson_writer`."""
+    with geojson_writer(path, kind=kind) as append:
+        append(table)
+
+
+def write_table(path: Path, table: InstanceTable) -> None:
+    """Write all instances of a picture; see :func:`table_writer`."""
+    with table_writer(path) as append:
+        append(table)
+
+
+def write_hovernet_json(path: Path, table: InstanceTable, *, magnification: float | None = None) -> None:
+    """Write all instances of a picture; see :func:`hovernet_writer`."""
+    with hovernet_writer(path, magnification=magnification) as append:
+        append(table)
+
+
+class _Separator:
+    """A line break before the first entry, a comma and a line break before the others."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._first = stream, True
+
+    def __call__(self) -> None:
+        self._stream.write("\n" if self._first else ",\n")
+        self._first = False
+
+
+_LENGTHS = ("perimeter", "equivalent_diameter", "major_axis", "minor_axis")
+
+
+def _heading(table: InstanceTable) -> list[str]:
+    unit = "um" if table.pixel_um is not None else "px"
+    heading = {"area": f"area_{unit}2", **{name: f"{name}_{unit}" for name in _LENGTHS}}
+    places = ["centroid_x_um", "centroid_y_um"] if table.pixel_um is not None else []
+    return ["label", "type", "type_probability", *places, *(heading.get(name, name) for name in _names(table))]
+
+
+def _names(table: InstanceTable) -> list[str]:
+    return [name for name in table.columns if name != "label"]
+
+
+def _row(table: InstanceTable, index: int) -> list[Any]:
+    numbers = [f"{table.columns[name][index]:.6g}" for name in _names(table)]
+    share, places = table.type_shares[index], list[str]()
+    if table.pixel_um is not None:
+        # from the picture's corner: the centre of the first pixel is half a pixel away from it
+        centre = (table.columns[name][index] + 0.5 for name in ("centroid_x", "centroid_y"))
+        places = [f"{place * table.pixel_um:.6g}" for place in centre]
+    probability = "" if np.isnan(share) else f"{share:.4f}"
+    return [int(table.columns["label"][index]), table.type_name(index), probability, *places, *numbers]
 
 
 def _text(path: Path) -> TextIO:
@@ -141,12 +218,13 @@ def _hovernet_entry(table: InstanceTable, index: int) -> dict[str, Any]:
 
 
 def _pixel_corners(table: InstanceTable, index: int) -> Iterator[tuple[int, int]]:
-    """Yield outline corners moved to the pixels inside them, where HoVer-Net's contours run."""
-    outline = table.outlines[index]
-    y0, x0 = table.columns["min_y"][index], table.columns["min_x"][index]
-    y1, x1 = table.columns["max_y"][index] - 1, table.columns["max_x"][index] - 1
-    cy, cx = table.columns["centroid_y"][index], table.columns["centroid_x"][index]
-    for y, x in outline:
-        inner_y = np.clip(np.floor(y - (0.5 if y > cy + 0.5 else 0.0)), y0, y1)
-        inner_x = np.clip(np.floor(x - (0.5 if x > cx + 0.5 else 0.0)), x0, x1)
-        yield int(inner_y), int(inner_x)
+    """Yield outline corners moved to the pixels inside them, where HoVer-Net's contours run.
+
+    The outline has the inside on its right: below an edge to the right, above one to the left, left of one downwards,
+    right of one upwards.
+    """
+    outline = np.rint(table.outlines[index]).astype(np.int64)
+    step = np.roll(outline, -1, axis=0) - outline  # (dy, dx) of the edge that leaves each corner
+    for corner, leaves, enters in zip(outline, step, np.roll(step, 1, axis=0), strict=True):
+        level, upright = (leaves, enters) if leaves[0] == 0 else (enters, leaves)
+        yield int(corner[0]) - (level[1] < 0), int(corner[1]) - (upright[0] > 0)

@@ -39,6 +39,8 @@ class InstancePackage:
     pixel_um: float | None
     """Micrometres per pixel of the training pictures; None: not told, or different ones."""
     weights: Mapping[str, Tensor]
+    zoom: float = 1.0
+    """Pictures of the kind that it was trained on are made so many times larger before the network sees them."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Data, splits, scores, command: plain JSON values."""
     identity: str = "not saved"
@@ -68,6 +70,7 @@ def write_instance_package(target: Path, package: InstancePackage) -> InstancePa
         "decoding": asdict(package.decoding),
         "typical_pixels": package.typical_pixels,
         "pixel_um": package.pixel_um,
+        "zoom": package.zoom,
         "facts": package.facts,
         "weights": {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
     }
@@ -116,6 +119,7 @@ def read_instance_package(folder: Path) -> InstancePackage:
             typical_pixels=float(content["typical_pixels"]),
             pixel_um=None if content["pixel_um"] is None else float(content["pixel_um"]),
             weights=load(data),
+            zoom=float(content.get("zoom", 1.0)),
             facts=content["facts"],
             identity=f"{content['name']} {hashlib.sha256(document).hexdigest()}",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -28,15 +28,67 @@ ReadWindow = Callable[[slice, slice], NDArray[np.float32]]
 """Rows and columns to a normalised picture (y, x, 3)."""
 
 
+class Predictor(Protocol):
+    """What streaming needs to know of a network and its decoding."""
+
+    stretched: ClassVar[bool]
+    """Whether it wants pictures stretched to 0 to 1; else the numbers of 8-bit pictures."""
+
+    @property
+    def halo(self) -> int:
+        """Pixels that a decoding tile must see on every side."""
+
+    @property
+    def row_height(self) -> int:
+        """Rows that one row of the network's tiles answers for."""
+
+    def row(self, read: ReadWindow, shape: tuple[int, int], index: int, cancellation: Cancellation) -> NDArray[Any]:
+        """Return the maps (map, y, x) of a row of tiles: three to decode; background and types follow."""
+
+    def decode(self, maps: NDArray[Any]) -> NDArray[np.int32]:
+        """Return the instances (y, x) of maps (3, y, x)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class InstancePredictor:
     """A network that is ready to predict, and how its maps are decoded."""
+
+    stretched: ClassVar[bool] = True
 
     network: InstanceUNet
     decoding: Decoding
     device: torch.device
     precision: Precision
     channels_last: bool
+
+    @property
+    def halo(self) -> int:
+        """See :class:`Predictor`."""
+        return self.decoding.halo
+
+    @property
+    def row_height(self) -> int:
+        """See :class:`Predictor`."""
+        return TILE
+
+    def row(self, read: ReadWindow, shape: tuple[int, int], index: int, cancellation: Cancellation) -> NDArray[Any]:
+        """See :class:`Predictor`."""
+        tiles = []
+        for left in range(0, shape[1], TILE):
+            cancellation.check()
+            tiles.append(self._tile(read, shape, index * TILE, left))
+        return np.concatenate(tiles, axis=2)
+
+    def _tile(self, read: ReadWindow, shape: tuple[int, int], top: int, left: int) -> NDArray[np.uint8]:
+        reach = self.network.reach
+        rows = slice(max(0, top - reach), min(shape[0], top + TILE + reach))
+        columns = slice(max(0, left - reach), min(shape[1], left + TILE + reach))
+        maps = self.maps(read(rows, columns))
+        return maps[:, top - rows.start : top + TILE - rows.start, left - columns.start : left + TILE - columns.start]
+
+    def decode(self, maps: NDArray[Any]) -> NDArray[np.int32]:
+        """See :class:`Predictor`."""
+        return decode_instances(maps.astype(np.float32) / 255 if maps.dtype == np.uint8 else maps, self.decoding)
 
     @torch.inference_mode()
     def maps(self, picture: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -57,6 +109,12 @@ class InstancePredictor:
         return answer
 
 
+def whole_maps(read: ReadWindow, shape: tuple[int, int], predictor: Predictor) -> NDArray[Any]:
+    """Return the maps (map, y, x) of a whole picture, by the network's tiles; they are those of one pass."""
+    band = _Band(read, shape, predictor, Cancellation())
+    return band.window(slice(0, shape[0]), slice(0, shape[1]))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TileInstances:
     """The instances whose first pixel lies in a tile."""
@@ -65,15 +123,17 @@ class TileInstances:
     """(y, x) of the window in the picture."""
     labels: NDArray[np.int32]
     """(y, x) of the window: 0, or the tile's instances 1, 2, ...; others are left out."""
-    maps: NDArray[np.uint8]
+    maps: NDArray[Any]
     """(map, y, x) of the window."""
     count: int
+    rows_done: int
+    """So many rows of the picture, from the top, no later tile can change: an instance begins with its first row."""
 
 
 def stream_instances(
     read: ReadWindow,
     shape: tuple[int, int],
-    predictor: InstancePredictor,
+    predictor: Predictor,
     *,
     tile: int = 2048,
     progress: Progress | None = None,
@@ -101,7 +161,7 @@ def stream_instances(
     """
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
     band = _Band(read, shape, predictor, cancellation)
-    halo = predictor.decoding.halo
+    halo = predictor.halo
     progress.start("instances", -(-shape[0] // tile) * -(-shape[1] // tile))
     for top in range(0, shape[0], tile):
         rows = slice(max(0, top - halo), min(shape[0], top + tile + halo))
@@ -113,33 +173,34 @@ def stream_instances(
                 slice(top - rows.start, top + tile - rows.start),
                 slice(left - columns.start, left + tile - columns.start),
             )
-            labels = owned_instances(maps[:MAPS], predictor.decoding, core)
+            labels = owned_instances(predictor.decode(maps[:MAPS]), core)
             yield TileInstances(
-                origin=(rows.start, columns.start), labels=labels, maps=maps, count=int(labels.max(initial=0))
+                origin=(rows.start, columns.start),
+                labels=labels,
+                maps=maps,
+                count=int(labels.max(initial=0)),
+                rows_done=top if left + tile < shape[1] else min(top + tile, shape[0]),
             )
             progress.advance()
     progress.finish()
 
 
-def owned_instances(maps: NDArray[Any], decoding: Decoding, core: tuple[slice, slice]) -> NDArray[np.int32]:
-    """Decode a window and keep the instances whose first pixel lies in its core.
+def owned_instances(found: NDArray[np.int32], core: tuple[slice, slice]) -> NDArray[np.int32]:
+    """Keep the instances of a window whose first pixel lies in its core.
 
     Parameters
     ----------
-    maps
-        (3, y, x) of the window, bytes or fractions.
-    decoding
-        Its ``halo`` is how far the window must go beyond the core, but at the picture's border.
+    found
+        (y, x) instances of the window; the decoding's ``halo`` is how far it must go beyond the core, but at the
+        picture's border.
     core
         Rows and columns that the tile answers for.
 
     Returns
     -------
     (y, x) int32
-        Numbered from 1 in the order of their first pixel.
+        Numbered from 1 in the order of their numbers.
     """
-    values = maps.astype(np.float32) / 255 if maps.dtype == np.uint8 else maps
-    found = decode_instances(values, decoding)
     numbers, first = np.unique(found, return_index=True)
     y, x = np.unravel_index(first, found.shape)
     inside = (y >= core[0].start) & (y < core[0].stop) & (x >= core[1].start) & (x < core[1].stop) & (numbers > 0)
@@ -152,30 +213,23 @@ class _Band:
     """The maps of the rows that are being decoded."""
 
     def __init__(
-        self, read: ReadWindow, shape: tuple[int, int], predictor: InstancePredictor, cancellation: Cancellation
+        self, read: ReadWindow, shape: tuple[int, int], predictor: Predictor, cancellation: Cancellation
     ) -> None:
         self._read, self._shape, self._predictor, self._cancellation = read, shape, predictor, cancellation
-        self._rows: dict[int, NDArray[np.uint8]] = {}
+        self._height = predictor.row_height
+        self._rows: dict[int, NDArray[Any]] = {}
 
-    def window(self, rows: slice, columns: slice) -> NDArray[np.uint8]:
+    def window(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Return the maps (map, y, x) of a window; rows above it are forgotten."""
-        for old in [index for index in self._rows if (index + 1) * TILE <= rows.start]:
+        height = self._height
+        for old in [index for index in self._rows if (index + 1) * height <= rows.start]:
             del self._rows[old]
-        parts = [self._row(index) for index in range(rows.start // TILE, -(-rows.stop // TILE))]
-        first = rows.start // TILE * TILE
+        parts = [self._row(index) for index in range(rows.start // height, -(-rows.stop // height))]
+        first = rows.start // height * height
         joined = np.concatenate([part[:, :, columns] for part in parts], axis=1)
         return joined[:, rows.start - first : rows.stop - first]
 
-    def _row(self, index: int) -> NDArray[np.uint8]:
+    def _row(self, index: int) -> NDArray[Any]:
         if index not in self._rows:
-            tiles = [self._tile(index * TILE, left) for left in range(0, self._shape[1], TILE)]
-            self._rows[index] = np.concatenate(tiles, axis=2)
+            self._rows[index] = self._predictor.row(self._read, self._shape, index, self._cancellation)
         return self._rows[index]
-
-    def _tile(self, top: int, left: int) -> NDArray[np.uint8]:
-        self._cancellation.check()
-        reach = self._predictor.network.reach
-        rows = slice(max(0, top - reach), min(self._shape[0], top + TILE + reach))
-        columns = slice(max(0, left - reach), min(self._shape[1], left + TILE + reach))
-        maps = self._predictor.maps(self._read(rows, columns))
-        return maps[:, top - rows.start : top + TILE - rows.start, left - columns.start : left + TILE - columns.start]

@@ -18,6 +18,13 @@ from scipy import ndimage
 from delineate.errors import GeometryError, UsageError
 
 _NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+_BESIDE = tuple(
+    pair
+    for axis in (0, 1)
+    for ahead, behind in [((slice(None),) * axis + (slice(1, None),), (slice(None),) * axis + (slice(None, -1),))]
+    for pair in ((ahead, behind), (behind, ahead))
+)
+"""Index pairs of pixels that share an edge."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +91,7 @@ def decode_instances(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.int32
     if not count:
         return np.zeros(foreground.shape, dtype=np.int32)
     owner = _grown(_climbed(height, markers, foreground, decoding.reach), height, foreground, decoding.grow)
-    return _cleaned(owner, markers, decoding)
+    return _cleaned(owner, decoding)
 
 
 def _smoothed(distance: NDArray[Any], sigma: float) -> NDArray[np.float32]:
@@ -139,39 +146,52 @@ def _owner_of(markers: NDArray[Any], place: NDArray[np.int64]) -> NDArray[np.int
 
 
 def _uphill(height: NDArray[np.float32], markers: NDArray[Any], foreground: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the flat position of the highest neighbour of each pixel, or its own on a summit.
+    """Return the flat position of the highest neighbour of each foreground pixel, or its own on a summit.
 
     Among equal neighbours the one that comes first from the top left wins: the same wherever a tile begins.
     """
-    rows, columns = height.shape
-    level = np.where(foreground, height, -np.inf)
-    padded = np.pad(level, 1, constant_values=-np.inf)
-    best = level.copy()
-    target = np.arange(height.size).reshape(height.shape)
-    own = target.copy()
+    columns = height.shape[1]
+    level = np.pad(np.where(foreground, height, -np.inf), 1, constant_values=-np.inf).ravel()
+    own = np.flatnonzero(foreground.ravel())
+    padded = own + 2 * (own // columns) + columns + 3
+    best, step = level[padded], np.zeros(len(own), dtype=np.int64)
     for dy, dx in _NEIGHBOURS:
-        beside = padded[1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + columns]
+        beside = level[padded + dy * (columns + 2) + dx]
         higher = beside > best
-        best = np.where(higher, beside, best)
-        target = np.where(higher, own + dy * columns + dx, target)
-    return target.ravel()
+        best[higher], step[higher] = beside[higher], dy * columns + dx
+    target = np.arange(height.size)
+    target[own] += step
+    return target
 
 
-def _cleaned(owner: NDArray[np.int32], markers: NDArray[Any], decoding: Decoding) -> NDArray[np.int32]:
+def _cleaned(owner: NDArray[np.int32], decoding: Decoding) -> NDArray[np.int32]:
     """Leave out what is too small or too large, fill holes of one instance, and number in the order of first pixels."""
     boxes = ndimage.find_objects(owner)
     sizes = np.bincount(owner.ravel(), minlength=len(boxes) + 1)
-    kept = np.zeros(len(boxes) + 1, dtype=bool)
-    for value, box in enumerate(boxes, start=1):
-        if box is None or sizes[value] < decoding.least_pixels:
-            continue
-        kept[value] = max(part.stop - part.start for part in box) <= decoding.largest
-        if kept[value]:
-            mine = owner[box] == value
-            holes = ndimage.binary_fill_holes(mine) & (owner[box] == 0)
-            owner[box][holes] = value
-    values, first = np.unique(np.where(kept[owner], owner, 0), return_index=True)
+    longest = [0, *(0 if box is None else max(part.stop - part.start for part in box) for box in boxes)]
+    kept = (sizes >= decoding.least_pixels) & (np.array(longest) <= decoding.largest)
+    kept[0] = False
+    owner = _filled(np.where(kept[owner], owner, 0).astype(np.int32))
+    values, first = np.unique(owner, return_index=True)
     values, first = values[values > 0], first[values > 0]
     numbers = np.zeros(len(boxes) + 1, dtype=np.int32)
     numbers[values[np.argsort(first)]] = np.arange(1, len(values) + 1)
     return numbers[owner]
+
+
+def _filled(owner: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give background that a single instance encloses to that instance; what the plane's border cuts stays open."""
+    gaps, count = ndimage.label(owner == 0)
+    if count < 2:
+        return owner
+    low, high = np.full(count + 1, np.iinfo(np.int32).max, dtype=np.int32), np.zeros(count + 1, dtype=np.int32)
+    for here, there in _BESIDE:
+        touches = (gaps[here] > 0) & (owner[there] > 0)
+        np.minimum.at(low, gaps[here][touches], owner[there][touches])
+        np.maximum.at(high, gaps[here][touches], owner[there][touches])
+    for edge in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
+        low[edge] = 0
+    enclosing = np.where(low == high, high, 0)
+    enclosing[0] = 0
+    filled: NDArray[np.int32] = owner + enclosing[gaps]
+    return filled

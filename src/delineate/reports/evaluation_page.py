@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from delineate.execution.atomic import write_bytes
 from delineate.metrics.evaluation.evaluation import Evaluation
+from delineate.reports.document import Document
 from delineate.reports.evaluation_document import evaluation_document
 from delineate.reports.overlays import Overlay
 from delineate.reports.report_data import Fact
@@ -54,7 +55,11 @@ def evaluation_html(
     evaluation: Evaluation, *, overlays: Sequence[Overlay] = (), facts: Sequence[Fact] = (), created: str = ""
 ) -> str:
     """Return the report of an evaluation as HTML text; see :func:`render_evaluation`."""
-    document = evaluation_document(evaluation, overlays=overlays, facts=facts, created=created)
+    return document_html(evaluation_document(evaluation, overlays=overlays, facts=facts, created=created))
+
+
+def document_html(document: Document) -> str:
+    """Return any document as HTML text."""
     environment = Environment(
         loader=PackageLoader("delineate.reports"),
         autoescape=True,

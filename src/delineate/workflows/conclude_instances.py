@@ -1,10 +1,11 @@
-"""The end of a training on instances: thresholds chosen on held-out pictures, scores, and the package."""
+"""The end of a training on instances: thresholds chosen on held-out pictures, scores, the package and the page."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import product
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +15,61 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from delineate import __version__
-from delineate.execution import Cancellation, Progress, Silent
+from delineate.execution import Cancellation, Progress, Silent, write_text
+from delineate.formats.datasets.instance_dataset import InstanceDataset, InstanceFiles
 from delineate.formats.instance_package import InstancePackage, write_instance_package
-from delineate.inference.instance_maps import InstancePredictor
+from delineate.inference.instance_maps import InstancePredictor, whole_maps
 from delineate.inference.precision import converted
-from delineate.masks.instance_decoding import Decoding, decode_instances
-from delineate.metrics import instance_overlap
-from delineate.metrics.contingency import InstanceOverlap
-from delineate.metrics.panoptic import PanopticQuality, average_precision, panoptic_quality
+from delineate.masks.instance_decoding import Decoding
+from delineate.masks.instance_types import types_of_instances
+from delineate.metrics.decoding_choice import DecodingChoice, HeldOutMaps, choose_decoding, decoded
+from delineate.metrics.instance_scores import (
+    InstanceScores,
+    ScoredPicture,
+    TypeScores,
+    mean_over_types,
+    score_group,
+    score_picture,
+    score_types,
+)
 from delineate.networks.instance_unet import MAPS, InstanceUNet
+from delineate.planning.instance_size import diameters_of, median_diameter
 from delineate.planning.likeness import is_coloured
-from delineate.preprocessing.pictures import stretch_of
-from delineate.workflows.run_instances import WIDTHS, InstanceRun
+from delineate.workflows.run_instances import WIDTHS, InstanceRun, instance_image
 
-FOREGROUND, INTERIOR, DISTANCE, SMOOTH = (0.35, 0.5, 0.6), (0.3, 0.45, 0.6), (0.1, 0.25), (0.5, 1.0, 2.0)
-"""Values among which the decoding is chosen."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceScores:
-    """How well the instances of a group of pictures were found."""
-
-    group: str
-    n_pictures: int
-    n_instances: int
-    ap50: float
-    """Mean over pictures of TP / (TP + FP + FN) at an IoU of 0.5."""
-    ap_mean: float
-    """The same, mean over IoU 0.5 to 0.95."""
-    pq: float
-    """Pooled over pictures."""
-    dice: float
-    """Of the foreground, mean over pictures."""
+SCORES = "scores.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Held:
+class HeldOut:
+    """A picture that was not trained on, and what the network says of it."""
+
+    dataset: InstanceDataset
+    files: InstanceFiles
+    zoom: float
     group: str
     instances: NDArray[np.int32]
+    """(y, x) as the network sees them, zoomed."""
+    types: NDArray[np.int64] | None
+    """By instance number."""
     maps: NDArray[np.uint8]
+    """(map, y, x)."""
+
+    def found(self, decoding: Decoding) -> NDArray[np.int32]:
+        """Return the instances (y, x) that are decoded."""
+        return decoded(self.maps[:MAPS], decoding)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InstanceConclusion:
+    """What a training on instances came to."""
+
+    package: InstancePackage
+    groups: tuple[InstanceScores, ...]
+    types: tuple[TypeScores, ...]
+    pictures: tuple[ScoredPicture, ...]
+    choice: DecodingChoice
+    held: tuple[HeldOut, ...]
 
 
 def conclude_instances(
@@ -62,9 +79,10 @@ def conclude_instances(
     *,
     licence: str = "",
     facts: Mapping[str, Any] | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
-) -> tuple[InstancePackage, tuple[InstanceScores, ...]]:
+) -> InstanceConclusion:
     """Predict the held-out pictures, choose the decoding by their panoptic quality, score, and write the package.
 
     The scores are those of the chosen decoding on the pictures it was chosen on; with some ten settings and dozens of
@@ -77,101 +95,123 @@ def conclude_instances(
     Interrupted
         If a stop was requested.
     """
-    progress, cancellation = progress or Silent(), cancellation or Cancellation()
-    held = _predicted(run, weights, progress, cancellation)
-    decoding = _chosen(held)
-    scores = tuple(_scores(group, held, decoding) for group in dict.fromkeys(one.group for one in held))
+    held = _predicted(run, weights, device, progress or Silent(), cancellation or Cancellation())
+    choice = choose_decoding(
+        [HeldOutMaps(group=one.group, maps=one.maps[:MAPS], instances=one.instances) for one in held]
+    )
+    pictures = tuple(_scored(one, choice.decoding, len(run.type_names)) for one in held)
+    groups = tuple(
+        score_group(group, [picture for picture in pictures if picture.group == group])
+        for group in dict.fromkeys(one.group for one in held)
+    )
+    types = score_types(run.type_names, pictures)
+    told = _told(groups, types, pictures, len(choice.tried))
     package = InstancePackage(
         name=" + ".join(dataset.name for dataset in run.datasets),
         software=f"delineate {__version__}",
         licence=licence,
         type_names=run.type_names,
         widths=WIDTHS,
-        decoding=decoding,
-        typical_pixels=_typical(held),
-        pixel_um=None,
+        decoding=choice.decoding,
+        typical_pixels=_typical(run, held),
+        pixel_um=run.pixel_um,
+        zoom=run.zoom,
         weights=weights,
-        facts={**(facts or {}), "scores": [asdict(one) for one in scores], "scored_on": "held-out pictures"},
+        facts={**(facts or {}), "decisions": list(run.reasons), **told},
     )
-    return write_instance_package(target, package), scores
+    write_text(run.folder / SCORES, json.dumps(_by_picture(told, pictures), indent=1, allow_nan=False))
+    written = write_instance_package(target, package)
+    return InstanceConclusion(package=written, groups=groups, types=types, pictures=pictures, choice=choice, held=held)
 
 
 def _predicted(
-    run: InstanceRun, weights: Mapping[str, Tensor], progress: Progress, cancellation: Cancellation
-) -> tuple[_Held, ...]:
+    run: InstanceRun, weights: Mapping[str, Tensor], device: str, progress: Progress, cancellation: Cancellation
+) -> tuple[HeldOut, ...]:
     network = InstanceUNet(types=len(run.type_names), widths=WIDTHS)
     network.load_state_dict(dict(weights))
+    last = device.startswith("cpu")
     predictor = InstancePredictor(
-        network=converted(network, device="cpu", precision=run.recipe.precision, channels_last=True),
+        network=converted(network, device=device, precision=run.recipe.precision, channels_last=last),
         decoding=Decoding(),
-        device=torch.device("cpu"),
+        device=torch.device(device),
         precision=run.recipe.precision,
-        channels_last=True,
+        channels_last=last,
     )
     progress.start("score", sum(map(len, run.held_out)))
     held = []
-    for dataset, names in zip(run.datasets, run.held_out, strict=True):
+    for dataset, names, zoom in zip(run.datasets, run.held_out, run.zooms, strict=True):
         chosen = set(names)
         for files in (case for case in dataset.cases if case.case_id in chosen):
             cancellation.check()
-            case = dataset.load(files)
-            picture = stretch_of(case.picture).applied(case.picture)
-            group = f"{dataset.name}, {'coloured' if is_coloured(picture) else 'grey'}"
-            held.append(_Held(group=group, instances=case.instances, maps=predictor.maps(picture)[:MAPS]))
-            progress.advance(note=case.case_id)
+            held.append(_answer(dataset, files, zoom, predictor))
+            progress.advance(note=files.case_id)
     progress.finish()
     return tuple(held)
 
 
-def _chosen(held: Sequence[_Held]) -> Decoding:
-    """Return the decoding with the best mean over groups of the pooled panoptic quality."""
-
-    def quality(decoding: Decoding) -> float:
-        return float(np.mean([_pooled(pairs).quality for pairs in _by_group(held, decoding).values()]))
-
-    options = product(FOREGROUND, INTERIOR, DISTANCE)
-    thresholds = [replace(Decoding(), foreground=f, interior=i, distance=d) for f, i, d in options]
-    best = max(thresholds, key=quality)
-    return max((replace(best, smooth=smooth) for smooth in SMOOTH), key=quality)
-
-
-def _by_group(held: Sequence[_Held], decoding: Decoding) -> dict[str, list[InstanceOverlap]]:
-    pairs: dict[str, list[InstanceOverlap]] = {}
-    for one in held:
-        found = decode_instances(one.maps.astype(np.float32) / 255, decoding)
-        pairs.setdefault(one.group, []).append(instance_overlap(found, one.instances))
-    return pairs
-
-
-def _pooled(pairs: Sequence[InstanceOverlap]) -> PanopticQuality:
-    total = panoptic_quality(pairs[0])
-    for pair in pairs[1:]:
-        total = total + panoptic_quality(pair)
-    return total
-
-
-def _scores(group: str, held: Sequence[_Held], decoding: Decoding) -> InstanceScores:
-    mine = [one for one in held if one.group == group]
-    pairs = _by_group(mine, decoding)[group]
-    precision = average_precision(pairs)
-    return InstanceScores(
-        group=group,
-        n_pictures=len(mine),
-        n_instances=sum(len(pair.reference_ids) for pair in pairs),
-        ap50=float(precision[0]),
-        ap_mean=float(precision.mean()),
-        pq=_pooled(pairs).quality,
-        dice=float(np.nanmean([_dice(one, decoding) for one in mine])),
+def _answer(dataset: InstanceDataset, files: InstanceFiles, zoom: float, predictor: InstancePredictor) -> HeldOut:
+    case = dataset.load(files)
+    seen = instance_image(case, zoom)
+    picture = seen.picture
+    maps = whole_maps(lambda rows, columns: picture[rows, columns], seen.instances.shape, predictor)
+    kind = "coloured" if is_coloured(picture) else "grey"
+    return HeldOut(
+        dataset=dataset,
+        files=files,
+        zoom=zoom,
+        group=f"{dataset.name}, {kind}",
+        instances=seen.instances,
+        types=case.types,
+        maps=maps,
     )
 
 
-def _dice(one: _Held, decoding: Decoding) -> float:
-    found, there = one.maps[0] >= 255 * decoding.foreground, one.instances > 0
-    total = found.sum() + there.sum()
-    return float(2 * (found & there).sum() / total) if total else float("nan")
+def _scored(one: HeldOut, decoding: Decoding, n_types: int) -> ScoredPicture:
+    found = one.found(decoding)
+    types = None
+    if n_types and one.types is not None:
+        guessed, _ = types_of_instances(found, one.maps[MAPS + 1 :], int(found.max(initial=0)))
+        types = (np.concatenate([[0], guessed]).astype(np.int64), one.types, n_types)
+    return score_picture(one.files.case_id, one.group, found, one.instances, types)
 
 
-def _typical(held: Sequence[_Held]) -> float:
-    """Return the median diameter of the instances, in pixels."""
-    areas = np.concatenate([np.bincount(one.instances.ravel())[1:] for one in held])
-    return float(np.median(np.sqrt(areas[areas > 0] * 4 / np.pi)))
+def _told(
+    groups: Sequence[InstanceScores], types: Sequence[TypeScores], pictures: Sequence[ScoredPicture], tried: int
+) -> dict[str, Any]:
+    """Return the scores for the package and the card."""
+    plus, plain = mean_over_types(pictures)
+    return {
+        "scored_on": f"{len(pictures)} held-out pictures, on which the decoding was chosen among {tried}",
+        "scores": [_plain(asdict(one)) for one in groups],
+        "types": [_plain(asdict(one)) for one in types],
+        "mPQ+": _plain(plus),
+        "mPQ (PanNuke)": _plain(plain),
+    }
+
+
+def _typical(run: InstanceRun, held: Sequence[HeldOut]) -> float:
+    """Return the median diameter, in pixels, of the objects as the network sees them."""
+    median = median_diameter([diameters_of(one.instances) for one in held])
+    return run.diameters[0] * run.zooms[0] if math.isnan(median) else median
+
+
+def _by_picture(told: Mapping[str, Any], pictures: Sequence[ScoredPicture]) -> dict[str, Any]:
+    lines = [
+        {
+            "case": one.case_id,
+            "group": one.group,
+            "found": one.counts[0],
+            "reference": one.counts[1],
+            "pq": _plain(one.quality),
+            "dice": _plain(one.dice),
+        }
+        for one in pictures
+    ]
+    return {**told, "pictures": lines}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value for JSON: no number is null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""From folders of pictures with instances to a trained model of instances."""
+"""From folders of pictures with instances to a trained network: what is held out, how large objects are, the recipe."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from delineate.errors import DatasetError
 from delineate.execution import Cancellation, Progress, write_text
 from delineate.formats.datasets.instance_dataset import InstanceCase, InstanceDataset, open_instance_dataset
 from delineate.networks.instance_unet import InstanceUNet
+from delineate.planning.instance_size import FITTING, TYPICAL_PIXELS, diameters_of, median_diameter, zoom_for
 from delineate.planning.likeness import groups_of_likeness, is_coloured, look_of
+from delineate.planning.machine import Machine
 from delineate.planning.recipe import Recipe
 from delineate.planning.splits import hold_out_groups
-from delineate.preprocessing.pictures import stretch_of
+from delineate.preprocessing.pictures import Zoom, stretch_of
 from delineate.training.instances import InstanceAssignment, InstanceImage, InstanceSource, instance_task
 from delineate.training.loop import TrainedFold, fit_task
 from delineate.training.session import Runtime
@@ -28,6 +30,7 @@ WIDTHS = (24, 48, 96, 160)
 PATCH = (192, 192)
 HELD_OUT = 0.15
 SPLIT = "split.json"
+TRAINING = "training"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,74 +40,176 @@ class InstanceRun:
     datasets: tuple[InstanceDataset, ...]
     held_out: tuple[tuple[str, ...], ...]
     """Per data set, the ids that validate."""
+    diameters: tuple[float, ...]
+    """Per data set, the median diameter of its instances in pixels."""
+    zooms: tuple[float, ...]
+    """Per data set, how much larger its pictures are made."""
+    pixel_um: float | None
+    """Micrometres per pixel of the pictures; None: not told."""
     type_names: tuple[str, ...]
     folder: Path
     recipe: Recipe
+    reasons: tuple[str, ...] = ()
+    """What was decided on the data, and why."""
+
+    @property
+    def zoom(self) -> float:
+        """How much larger pictures of this kind are made; 1 if data sets differ."""
+        return self.zooms[0] if len(set(self.zooms)) == 1 else 1.0
 
 
-def plan_instances(folders: Sequence[Path], out: Path, *, budget_seconds: float | None, iterations: int) -> InstanceRun:
-    """Open data sets, hold out a part of each by groups, and decide the recipe.
+def plan_instances(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    budget_seconds: float | None,
+    iterations: int,
+    pixel_um: float | None = None,
+    machine: Machine | None = None,
+) -> InstanceRun:
+    """Open data sets, hold out a part of each by groups, measure their objects, and decide the recipe.
 
     A split that stands in the output folder is kept.
+
+    Parameters
+    ----------
+    folders
+        Of the data sets.
+    out
+        Of the run.
+    budget_seconds, iterations
+        How long to train.
+    pixel_um
+        Micrometres per pixel of all pictures; None: not told.
+    machine
+        Where it is trained; None: in bfloat16.
 
     Raises
     ------
     DatasetError
-        If a folder is not understood, or data sets declare different types.
+        If a folder is not understood, holds no instance, or data sets declare different types.
     """
     datasets = tuple(open_instance_dataset(folder) for folder in folders)
+    _require_distinct(datasets)
     declared = {dataset.type_names for dataset in datasets if dataset.type_names}
     if len(declared) > 1:
         raise DatasetError(f"Data sets that train together need the same types; found {sorted(declared)}.")
+    diameters = tuple(_median_diameter(dataset) for dataset in datasets)
+    zooms = tuple(zoom_for(median) for median in diameters)
+    held_out = _split(datasets, out / SPLIT)
+    sizes = [_size_words(*each) for each in zip(datasets, diameters, zooms, strict=True)]
+    parts = [_split_words(dataset, names) for dataset, names in zip(datasets, held_out, strict=True)]
     return InstanceRun(
         datasets=datasets,
-        held_out=_split(datasets, out / SPLIT),
+        held_out=held_out,
+        diameters=diameters,
+        zooms=zooms,
+        pixel_um=pixel_um,
         type_names=next(iter(declared), ()),
         folder=out,
-        recipe=Recipe(
-            iterations=iterations,
-            iterations_per_epoch=1000,
-            validation_batches=8,
-            batch_size=8,
-            patch_size=PATCH,
-            optimizer="adamw",
-            learning_rate=2e-3,
-            weight_decay=1e-4,
-            schedule="one_cycle",
-            ema_decay=0.999,
-            precision="bfloat16",
-            channels_last=True,
-            deep_supervision=False,
-            budget_seconds=budget_seconds,
-        ),
+        reasons=(*sizes, *parts),
+        recipe=_recipe(budget_seconds, iterations, bfloat16=machine is None or machine.bfloat16),
     )
 
 
 def train_instances(
-    run: InstanceRun, *, progress: Progress | None = None, cancellation: Cancellation | None = None
+    run: InstanceRun,
+    *,
+    device: str = "cpu",
+    assignment: InstanceAssignment | None = None,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
 ) -> TrainedFold:
     """Train, or go on with what stands in the folder; see :func:`delineate.training.fit`."""
-    assignment = InstanceAssignment(
+    learnt = assignment or assignment_of(run)
+    return fit_task(
+        InstanceUNet(types=len(run.type_names), widths=WIDTHS, seed=run.recipe.seed),
+        run.recipe,
+        lambda runtime: instance_task(learnt, runtime),
+        run.folder / TRAINING,
+        runtime=Runtime(device=device, prefetch=1),
+        progress=progress,
+        cancellation=cancellation,
+    )
+
+
+def assignment_of(run: InstanceRun) -> InstanceAssignment:
+    """Return what a run learns; all pictures are read."""
+    return InstanceAssignment(
         recipe=run.recipe,
         types=run.type_names,
         widths=WIDTHS,
         training=_sources(run, training=True),
         validation=_sources(run, training=False),
     )
-    return fit_task(
-        InstanceUNet(types=len(run.type_names), widths=WIDTHS, seed=run.recipe.seed),
-        run.recipe,
-        lambda runtime: instance_task(assignment, runtime),
-        run.folder / "training",
-        runtime=Runtime(prefetch=1),
-        progress=progress,
-        cancellation=cancellation,
+
+
+def instance_image(case: InstanceCase, zoom: float) -> InstanceImage:
+    """Return a picture as the network sees it: normalised, its objects of typical size."""
+    change = Zoom.by((case.picture.shape[0], case.picture.shape[1]), zoom)
+    picture = change.picture(stretch_of(case.picture).applied(case.picture))
+    instances = case.instances if zoom == 1 else change.labels(case.instances)
+    inside, brightness = instances > 0, picture.mean(axis=2)
+    bright = inside.any() and not inside.all() and np.median(brightness[inside]) > np.median(brightness[~inside])
+    return InstanceImage(picture=picture, instances=instances, types=case.types, fluorescence=bool(bright))
+
+
+def _recipe(budget_seconds: float | None, iterations: int, *, bfloat16: bool) -> Recipe:
+    return Recipe(
+        iterations=iterations,
+        iterations_per_epoch=1000,
+        validation_batches=8,
+        batch_size=8,
+        patch_size=PATCH,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        weight_decay=1e-4,
+        schedule="one_cycle",
+        ema_decay=0.999,
+        precision="bfloat16" if bfloat16 else "float32",
+        channels_last=True,
+        deep_supervision=False,
+        budget_seconds=budget_seconds,
     )
+
+
+def _require_distinct(datasets: Sequence[InstanceDataset]) -> None:
+    names = [dataset.name for dataset in datasets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DatasetError(f"Data sets that train together need different folder names; twice: {', '.join(twice)}.")
+
+
+def _median_diameter(dataset: InstanceDataset) -> float:
+    median = median_diameter([diameters_of(dataset.load(case).instances) for case in dataset.cases])
+    if math.isnan(median):
+        raise DatasetError(f"{dataset.root}: none of {len(dataset.cases)} pictures has an instance; nothing to learn.")
+    return median
+
+
+def _size_words(dataset: InstanceDataset, median: float, zoom: float) -> str:
+    if zoom == 1:
+        return (
+            f"{dataset.name}: objects have a median diameter of {median:.1f} pixels; between {FITTING[0]:g} and "
+            f"{FITTING[1]:g} pictures are taken as they are."
+        )
+    return (
+        f"{dataset.name}: objects have a median diameter of {median:.1f} pixels; pictures are made {zoom:g} times as "
+        f"large, so that it becomes about {TYPICAL_PIXELS:g}."
+    )
+
+
+def _split_words(dataset: InstanceDataset, held_out: Sequence[str]) -> str:
+    told = all(case.group for case in dataset.cases)
+    how = "whole groups, as the data set tells them" if told else "whole groups of pictures that look alike"
+    return f"{dataset.name}: {len(held_out)} of {len(dataset.cases)} pictures are held out, {how}."
 
 
 def _split(datasets: Sequence[InstanceDataset], path: Path) -> tuple[tuple[str, ...], ...]:
     if path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))
+        if set(stored) != {dataset.name for dataset in datasets}:
+            raise DatasetError(f"{path} divides {', '.join(stored)}; choose another output folder for other data sets.")
         return tuple(tuple(stored[dataset.name]) for dataset in datasets)
     held_out = {dataset.name: _held_out(dataset) for dataset in datasets}
     write_text(path, json.dumps(held_out, indent=1))
@@ -112,7 +217,7 @@ def _split(datasets: Sequence[InstanceDataset], path: Path) -> tuple[tuple[str, 
 
 
 def _held_out(dataset: InstanceDataset) -> tuple[str, ...]:
-    """Hold out groups of grey and of coloured pictures, each in its share."""
+    """Hold out groups of grey and of coloured pictures, each in its share; at least one group if there are two."""
     pictures = {case.case_id: _three_colours(dataset.load(case).picture) for case in dataset.cases}
     chosen: list[str] = []
     for kind in (False, True):
@@ -121,8 +226,17 @@ def _held_out(dataset: InstanceDataset) -> tuple[str, ...]:
         if not all(group_of.values()):
             numbers = groups_of_likeness([look_of(pictures[case.case_id]) for case in cases])
             group_of = {case.case_id: f"look {n}" for case, n in zip(cases, numbers, strict=True)}
-        chosen += hold_out_groups(group_of, share=HELD_OUT, seed=0)
+        chosen += hold_out_groups(group_of, share=HELD_OUT, seed=0) or _smallest_group(group_of)
     return tuple(sorted(chosen))
+
+
+def _smallest_group(group_of: dict[str, str]) -> tuple[str, ...]:
+    """Return the cases of the smallest of several groups; none if there is one group only."""
+    members: dict[str, list[str]] = {}
+    for case in sorted(group_of):
+        members.setdefault(group_of[case], []).append(case)
+    smallest = min(members, key=lambda name: len(members[name]), default="")
+    return tuple(members[smallest]) if len(members) > 1 else ()
 
 
 def _three_colours(picture: NDArray[Any]) -> NDArray[Any]:
@@ -132,18 +246,11 @@ def _three_colours(picture: NDArray[Any]) -> NDArray[Any]:
 def _sources(run: InstanceRun, *, training: bool) -> tuple[InstanceSource, ...]:
     """Return grey and coloured pictures of every data set as sources, drawn by the square root of their number."""
     sources = []
-    for dataset, held_out in zip(run.datasets, run.held_out, strict=True):
+    for dataset, held_out, zoom in zip(run.datasets, run.held_out, run.zooms, strict=True):
         held = set(held_out)
         files = {case.case_id: case for case in dataset.cases if (case.case_id in held) != training}
-        images = {name: _instance_image(dataset.load(case)) for name, case in files.items()}
+        images = {name: instance_image(dataset.load(case), zoom) for name, case in files.items()}
         for kind in (False, True):
             names = tuple(name for name in sorted(images) if is_coloured(images[name].picture) is kind)
             sources.append(InstanceSource(names=names, open=images.__getitem__, weight=math.sqrt(len(names))))
     return tuple(sources)
-
-
-def _instance_image(case: InstanceCase) -> InstanceImage:
-    picture = stretch_of(case.picture).applied(case.picture)
-    inside, brightness = case.instances > 0, picture.mean(axis=2)
-    bright = inside.any() and not inside.all() and np.median(brightness[inside]) > np.median(brightness[~inside])
-    return InstanceImage(picture=picture, instances=case.instances, types=case.types, fluorescence=bool(bright))

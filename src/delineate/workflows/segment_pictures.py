@@ -1,8 +1,9 @@
-"""A folder of pictures through a model of instances: label maps, tables and what QuPath reads."""
+"""A folder of pictures through a model of instances: label maps, tables and what QuPath reads, written as it goes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delineate.case import Image
 from delineate.errors import DatasetError, DelineateError, Interrupted, SomeCasesFailed
 from delineate.execution import Cancellation, Progress, Silent
-from delineate.formats.images import read_file
-from delineate.formats.instance_files import write_geojson, write_hovernet_json, write_table
+from delineate.formats.instance_files import Append, geojson_writer, hovernet_writer, table_writer
+from delineate.formats.label_tiff import write_label_tiff
 from delineate.formats.magic import image_ending, image_stem
-from delineate.formats.raster import write_tiff
-from delineate.geometry.grid import Grid
-from delineate.reports.instance_picture import instance_picture
-from delineate.workflows.segment_instances import InstanceModel
+from delineate.formats.picture_windows import PictureSource, open_picture
+from delineate.masks.label_rows import LabelRows
+from delineate.reports.instance_picture import LONGEST_SIDE, instance_picture
+from delineate.workflows.segment_instances import TILE, FoundInstances, InstanceModel, PictureScale
+
+LABELS, GEOJSON, TABLE, HOVERNET, SHOWN = ".tif", ".geojson", ".csv", ".hovernet.json", ".png"
+"""Endings of the files of a picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,22 +39,27 @@ def segment_pictures(
     paths: Sequence[Path],
     out: Path,
     *,
-    pixel_um: float | None = None,
+    scale: PictureScale | None = None,
+    tile: int = TILE,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> tuple[Counted, ...]:
-    """Segment pictures; per picture ``{name}.tif`` (labels), ``.geojson``, ``.csv``, ``.json`` (HoVer-Net), ``.png``.
+    """Segment pictures; per picture ``{name}.tif`` (labels), ``.geojson``, ``.csv``, ``.hovernet.json`` and ``.png``.
+
+    Memory does not grow with the height of a picture if it is a tiled or stripped TIFF, and hardly with its width.
 
     Parameters
     ----------
     model
-        The trained model.
+        From :func:`delineate.workflows.segment_instances.load_instance_model`.
     paths
         Pictures, or folders of them.
     out
         Folder for the results.
-    pixel_um
-        Micrometres per pixel of the pictures; None: lengths are in pixels.
+    scale
+        Pixel size of the pictures, or size of their objects.
+    tile
+        Pixels per side that are decoded at a time.
     progress, cancellation
         Where to tell how far it is, and who may stop it.
 
@@ -70,7 +78,9 @@ def segment_pictures(
     for path in pictures:
         cancellation.check()
         try:
-            found.append(_segment(model, path, out, pixel_um, progress, cancellation))
+            with open_picture(path) as source:
+                tiles = model.stream(source, scale=scale, tile=tile, progress=progress, cancellation=cancellation)
+                found.append(_written(tiles, source, out, image_stem(path), scale or PictureScale()))
         except Interrupted:
             raise
         except DelineateError as error:
@@ -92,32 +102,65 @@ def _pictures(paths: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _segment(
-    model: InstanceModel,
-    path: Path,
-    out: Path,
-    pixel_um: float | None,
-    progress: Progress,
-    cancellation: Cancellation,
+def _written(
+    tiles: Iterator[FoundInstances], source: PictureSource, out: Path, name: str, scale: PictureScale
 ) -> Counted:
-    picture = _colours(read_file(path))
-    labels, table = model.segment(picture, pixel_um=pixel_um, progress=progress, cancellation=cancellation)
-    name = image_stem(path)
-    write_tiff(out / f"{name}.tif", Image(array=labels[None], grid=_plane(labels, pixel_um)))
-    write_geojson(out / f"{name}.geojson", table)
-    write_table(out / f"{name}.csv", table)
-    write_hovernet_json(out / f"{name}.json", table)
-    instance_picture(picture, labels, table.types, out / f"{name}.png")
-    kinds = tuple((kind, int((table.types == i).sum())) for i, kind in enumerate(table.type_names, start=1))
-    return Counted(name=name, count=len(table), by_type=kinds)
+    """Write everything of a picture while its tiles come; the files appear together at the end."""
+    with ExitStack() as stack:
+        writers: list[Append] = [
+            stack.enter_context(geojson_writer(out / f"{name}{GEOJSON}")),
+            stack.enter_context(table_writer(out / f"{name}{TABLE}")),
+            stack.enter_context(hovernet_writer(out / f"{name}{HOVERNET}")),
+        ]
+        overview = _Overview(source)
+        rows = _rows(tiles, source, writers, overview)
+        write_label_tiff(out / f"{name}{LABELS}", source.shape, rows, pixel_um=scale.pixel_um)
+    overview.write(out / f"{name}{SHOWN}")
+    kinds = tuple((kind, int((overview.types == i).sum())) for i, kind in enumerate(overview.type_names, start=1))
+    return Counted(name=name, count=len(overview.types), by_type=kinds)
 
 
-def _colours(image: Image) -> NDArray[Any]:
-    """Return (y, x, 1 or 3): an alpha channel is left out, of two channels the first is taken."""
-    array = image.array.transpose(1, 2, 0)
-    return array[..., :3] if array.shape[2] >= 3 else array[..., :1]
+def _rows(
+    tiles: Iterator[FoundInstances], source: PictureSource, writers: Sequence[Append], overview: _Overview
+) -> Iterator[NDArray[np.int32]]:
+    """Yield finished rows of the label map, after their instances went to the writers."""
+    rows = LabelRows(*source.shape)
+    for found in tiles:
+        for append in writers:
+            append(found.table)
+        overview.note(found)
+        rows.put(found.origin, found.labels)
+        block = rows.taken(found.rows_done)
+        overview.show(block)
+        yield block
 
 
-def _plane(labels: NDArray[np.int32], pixel_um: float | None) -> Grid:
-    side = 1.0 if pixel_um is None else pixel_um / 1000
-    return Grid.regular((labels.shape[0], labels.shape[1]), (side, side))
+class _Overview:
+    """A picture and its labels, made small enough to look at; and the types of all instances."""
+
+    def __init__(self, source: PictureSource) -> None:
+        self._source, self._step, self._row = source, max(1, -(-max(source.shape) // LONGEST_SIDE)), 0
+        self._pictures: list[NDArray[Any]] = []
+        self._labels: list[NDArray[np.int32]] = []
+        self._types: list[NDArray[np.int64]] = []
+        self.type_names: tuple[str, ...] = ()
+
+    @property
+    def types(self) -> NDArray[np.int64]:
+        """(instance,) of every instance so far, in the order of their numbers."""
+        return np.concatenate([np.zeros(0, dtype=np.int64), *self._types])
+
+    def note(self, found: FoundInstances) -> None:
+        self._types.append(found.table.types)
+        self.type_names = found.table.type_names
+
+    def show(self, block: NDArray[np.int32]) -> None:
+        first, self._row = -self._row % self._step, self._row + len(block)
+        if first < len(block):
+            top = self._row - len(block)
+            picture = self._source.read(slice(top, self._row), slice(0, self._source.shape[1]))
+            self._pictures.append(picture[first :: self._step, :: self._step].copy())
+            self._labels.append(block[first :: self._step, :: self._step].copy())
+
+    def write(self, path: Path) -> None:
+        instance_picture(np.concatenate(self._pictures), np.concatenate(self._labels), self.types, path)

@@ -23,10 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.errors import DatasetError, LabelError
-from delineate.formats.images import read_file, read_mask
+from delineate.formats.images import read_file, read_mask, whole_numbers
 from delineate.formats.magic import image_ending, image_stem
 
 IMAGES, INSTANCES, TYPES = "images", "instances", "types"
+MOST_NUMBER = 10_000_000
+"""Larger numbers are colours or a mistake; tables by number would not fit into memory."""
 _TILE = re.compile(r"^(.+)_\d{3,}$")
 """``train_1_007``: patch 7 of tile ``train_1``."""
 
@@ -76,8 +78,13 @@ class InstanceDataset:
         LabelError
             If sizes differ, numbers are not whole, or types are undeclared.
         """
-        picture = read_file(files.image).array.transpose(1, 2, 0)[..., :3]
-        numbers = read_mask(files.instances).array[0]
+        picture = _colours(read_file(files.image).array, files)
+        numbers = whole_numbers(read_mask(files.instances).array[0], str(files.instances))
+        if numbers.ndim != 2 or int(numbers.min(initial=0)) < 0 or int(numbers.max(initial=0)) > MOST_NUMBER:
+            raise LabelError(
+                f"{files.instances}: expected a plane of numbers from 0 to {MOST_NUMBER}; found shape {numbers.shape}, "
+                f"{int(numbers.min(initial=0))} to {int(numbers.max(initial=0))}. Number the objects 1, 2, 3, ..."
+            )
         _require_like(picture.shape[:2], numbers.shape, files)
         instances = numbers.astype(np.int32)
         types = None
@@ -139,6 +146,14 @@ def majority_types(instances: NDArray[np.int32], kinds: NDArray[np.int64], count
     types: NDArray[np.int64] = np.where(votes.sum(axis=1) > 0, votes.argmax(axis=1), 0).astype(np.int64)
     types[0] = 0
     return types
+
+
+def _colours(array: NDArray[Any], files: InstanceFiles) -> NDArray[Any]:
+    """Return (y, x, 1 or 3) of (channel, y, x): alpha is left out, of two channels the first is taken."""
+    if array.ndim != 3:
+        raise LabelError(f"{files.image}: expected a picture of one plane; found shape {array.shape}.")
+    picture = array.transpose(1, 2, 0)
+    return picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1]
 
 
 def _require_like(expected: tuple[int, ...], found: tuple[int, ...], files: InstanceFiles) -> None:

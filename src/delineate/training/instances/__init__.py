@@ -2,6 +2,14 @@
 
 from delineate.training.instances.crops import InstanceImage, InstanceSource
 from delineate.training.instances.loss import InstanceLoss
+from delineate.training.instances.probe import measure_instance_step
 from delineate.training.instances.task import InstanceAssignment, instance_task
 
-__all__ = ["InstanceAssignment", "InstanceImage", "InstanceLoss", "InstanceSource", "instance_task"]
+__all__ = [
+    "InstanceAssignment",
+    "InstanceImage",
+    "InstanceLoss",
+    "InstanceSource",
+    "instance_task",
+    "measure_instance_step",
+]

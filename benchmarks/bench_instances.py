@@ -1,0 +1,121 @@
+"""Instances: time of scores and shapes of 10 000 nuclei, of decoding, and of networks per megapixel.
+
+    python benchmarks/bench_instances.py [--hovernet] [--seconds 20]
+
+Times are processor time of this process, so that other work on the machine does not count; with one thread that is the
+wall clock of an idle core. Networks run with ``--threads`` (1) and random weights; HoVer-Net in its mode ``fast``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from delineate.masks.instance_decoding import Decoding, decode_instances
+from delineate.masks.instance_shapes import measure_instances
+from delineate.masks.instance_targets import instance_targets
+from delineate.metrics import (
+    aggregated_jaccard,
+    aggregated_jaccard_plus,
+    average_precision,
+    detect,
+    ensemble_dice,
+    instance_overlap,
+    panoptic_quality,
+    panoptic_quality_by_type,
+)
+from delineate.networks.hovernet import SIZES, HoVerNet
+from delineate.networks.instance_unet import InstanceUNet
+
+SIDE, STEP, RADIUS = 4000, 40, 12
+
+
+def nuclei(shift: int = 0) -> np.ndarray:
+    """10 000 discs on a lattice with jitter: (y, x) int32."""
+    generator = np.random.default_rng(shift)
+    y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1]
+    labels, number = np.zeros((SIDE, SIDE), dtype=np.int32), 0
+    for row in range(STEP // 2, SIDE, STEP):
+        for column in range(STEP // 2, SIDE, STEP):
+            number += 1
+            cy, cx = np.array([row, column]) + generator.integers(-3, 4, 2)
+            window = labels[cy - RADIUS : cy + RADIUS + 1, cx - RADIUS : cx + RADIUS + 1]
+            window[y**2 + x**2 <= generator.uniform(6, RADIUS) ** 2] = number
+    return labels
+
+
+def spent(work: Callable[[], object]) -> float:
+    """Return the processor seconds of a call."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def score_everything(found: np.ndarray, reference: np.ndarray) -> None:
+    overlap = instance_overlap(found, reference)
+    panoptic_quality(overlap)
+    aggregated_jaccard(overlap)
+    aggregated_jaccard_plus(overlap)
+    average_precision([overlap])
+    ensemble_dice(overlap)
+    panoptic_quality_by_type(overlap, overlap.predicted_ids % 4 + 1, overlap.reference_ids % 4 + 1, 4)
+
+
+def detect_all(count: int) -> None:
+    generator = np.random.default_rng(0)
+    points = generator.uniform(0, SIDE, (count, 2))
+    detect(points + generator.normal(0, 2, points.shape), points, 12.0)
+
+
+@torch.inference_mode()
+def per_megapixel(network: torch.nn.Module, image: torch.Tensor, answered: int, seconds: float) -> float:
+    """Return processor seconds per megapixel that a pass answers for; best of the passes that fit the time."""
+    network(image)
+    times, began = [], time.process_time()
+    while not times or time.process_time() - began < seconds:
+        times.append(spent(lambda: network(image)))
+    return min(times) / (image.shape[0] * answered**2 / 1e6)
+
+
+def networks(seconds: float, hovernet: bool) -> dict[str, float]:
+    found = {}
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+        network = InstanceUNet(types=4).eval().to(dtype).to(memory_format=torch.channels_last)
+        image = torch.rand(1, 3, 1024, 1024).to(dtype).contiguous(memory_format=torch.channels_last)
+        reach = network.reach
+        found[f"InstanceUNet {name}, s per Mpx"] = per_megapixel(network, image, 1024 - 2 * reach, seconds)
+    if hovernet:
+        seen, answered = SIZES["fast"]
+        network = HoVerNet(types=5, mode="fast").eval()
+        found["HoVer-Net fast float32, s per Mpx"] = per_megapixel(network, torch.rand(1, 3, seen, seen), answered, 1.0)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hovernet", action="store_true", help="also one patch of HoVer-Net")
+    parser.add_argument("--seconds", type=float, default=10.0, help="processor time per network")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    reference, found = nuclei(0), nuclei(1)
+    small = reference[:1024, :1024]
+    maps = instance_targets(small).stacked()
+    result = {
+        "nuclei": int(reference.max()),
+        "scores of 4000 x 4000, s": spent(lambda: score_everything(found, reference)),
+        "detection by centres, s": spent(lambda: detect_all(int(reference.max()))),
+        "shapes of 4000 x 4000, s": spent(lambda: measure_instances(reference)),
+        "decoding, s per Mpx": spent(lambda: decode_instances(maps, Decoding())) / (small.size / 1e6),
+        **networks(options.seconds, options.hovernet),
+    }
+    print(json.dumps({name: round(value, 3) for name, value in result.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Which model finds nuclei: one that the user names, or the one that comes with the program."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import delineate
+from delineate.errors import ModelError, UsageError
+from delineate.formats.instance_package import DOCUMENT
+from delineate.training.machine import AUTO
+from delineate.workflows.hovernet_model import load_hovernet_model
+from delineate.workflows.segment_instances import InstanceModel, load_instance_model
+
+SHIPPED = Path(delineate.__file__).parent / "models" / "nuclei"
+"""The model that comes with the program."""
+
+
+def open_nuclei_model(
+    path: Path | None = None,
+    *,
+    types: Path | None = None,
+    device: str = AUTO,
+    precision: str = AUTO,
+    published_decoding: bool = False,
+) -> InstanceModel:
+    """Read a model of nuclei.
+
+    Parameters
+    ----------
+    path
+        A package that ``delineate run`` wrote, or a run's folder; or a checkpoint of HoVer-Net; None: the model of the
+        program.
+    types
+        JSON with the names of its types; None: as the model names them.
+    device, precision
+        Where and in which number format it computes.
+    published_decoding
+        HoVer-Net: decode as the published program does.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it is damaged.
+    UsageError
+        If the names do not fit the model's types.
+    """
+    folder = path or SHIPPED
+    if path is None and not (folder / DOCUMENT).is_file():
+        raise ModelError(
+            f"This installation has no model of nuclei (expected in {folder}). Name one with --model: a package that "
+            "`delineate run` trained on pictures with instances."
+        )
+    if not (folder / DOCUMENT).is_file() and (folder / "model" / DOCUMENT).is_file():
+        folder = folder / "model"
+    if folder.is_file():
+        model = load_hovernet_model(folder, device=device, published=published_decoding)
+    else:
+        model = load_instance_model(folder, device=device, precision=precision)
+    return model if types is None else with_type_names(model, read_type_names(types))
+
+
+def load_nuclei_model(path: Path | str | None = None, *, device: str = AUTO, precision: str = AUTO) -> InstanceModel:
+    """Read a model of nuclei for ``segment(picture)``; see :func:`open_nuclei_model`."""
+    return open_nuclei_model(None if path is None else Path(path), device=device, precision=precision)
+
+
+def with_type_names(model: InstanceModel, names: tuple[str, ...]) -> InstanceModel:
+    """Return the model with other names of its types.
+
+    Raises
+    ------
+    UsageError
+        If there are not as many as types.
+    """
+    known = model.package.type_names
+    if len(names) != len(known):
+        raise UsageError(f"The model tells {len(known)} types ({', '.join(known) or 'none'}); got {len(names)} names.")
+    return replace(model, package=replace(model.package, type_names=names))
+
+
+def read_type_names(path: Path) -> tuple[str, ...]:
+    """Read names of types 1, 2, ...: ``{"1": "name"}``, or HoVer-Net's ``{"1": ["name", [r, g, b]]}``; 0 is left out.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing or has another form.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        numbered = {int(key): value for key, value in content.items() if int(key) > 0}
+        if sorted(numbered) != list(range(1, len(numbered) + 1)):
+            raise ValueError(f"numbers {sorted(numbered)}")
+        return tuple(str(v if isinstance(v, str) else v[0]) for _, v in sorted(numbered.items()))
+    except (OSError, ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
+        raise UsageError(f'{path}: expected names of types, {{"1": "inflammatory", "2": ...}}; {error}.') from error

@@ -1,0 +1,53 @@
+"""Models of instances with random weights, random batch statistics among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from delineate.formats.instance_package import InstancePackage, write_instance_package
+from delineate.masks.instance_decoding import Decoding
+from delineate.networks.instance_unet import InstanceUNet
+
+SMALL = Decoding(reach=12, grow=3, largest=40, least_pixels=3, foreground=0.5, interior=0.5, distance=0.3, smooth=1.0)
+
+
+def random_network(seed: int, *, types: int = 2, widths: tuple[int, ...] = (8, 12, 16)) -> InstanceUNet:
+    """A network whose answers differ much from place to place."""
+    network = InstanceUNet(types=types, widths=widths, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.copy_(0.3 * torch.randn(module.num_features, generator=generator))
+                module.running_var.copy_(0.3 + torch.rand(module.num_features, generator=generator))
+                module.weight.copy_(0.7 + 0.6 * torch.rand(module.num_features, generator=generator))
+                module.bias.copy_(0.2 * torch.randn(module.num_features, generator=generator))
+        picture = torch.rand(1, 3, 128, 128, generator=generator)
+        answer = network.eval()(picture)
+        spread = answer.std(dim=(0, 2, 3)).mean()
+        network.head.weight.mul_(2.5 / spread)
+        answer = network(picture)
+        shift = answer.mean(dim=(0, 2, 3)).repeat_interleave(4)
+        network.head.bias.sub_(shift)
+    return network
+
+
+def write_model(folder: Path, seed: int = 0, **changes) -> Path:
+    """A package of such a network."""
+    network = random_network(seed)
+    values = {
+        "name": "random",
+        "software": "test",
+        "licence": "CC0",
+        "type_names": ("round", "other"),
+        "widths": network.widths,
+        "decoding": SMALL,
+        "typical_pixels": 10.0,
+        "pixel_um": None,
+        "weights": network.state_dict(),
+    }
+    write_instance_package(folder, InstancePackage(**(values | changes)))
+    return folder
