@@ -243,7 +243,7 @@ class TestFaults:
         ("path", "value", "told"),
         [
             (("patch_size",), [15, 16, 16], "multiple of the network's downsampling"),
-            (("spacing",), [1.0, -1.0, 1.0], "spacings must be positive"),
+            (("spacing",), [1.0, -1.0, 1.0], "expected a number above 0"),
             (("normalization_schemes",), ["Mine"], "normalisation 'Mine' is not known"),
             (("architecture", "arch_kwargs", "kernel_sizes"), [[2, 3, 3], [3, 3, 3]], "must be odd"),
             (("architecture", "arch_kwargs", "features_per_stage"), [4, 16], "instead of"),

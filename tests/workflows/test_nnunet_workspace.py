@@ -243,7 +243,7 @@ def test_a_damaged_file_beside_a_case_is_named(content: bytes, place: NnunetData
 def test_cases_of_another_plan_are_told(place: NnunetDataset) -> None:
     plan_experiment(place, PlanSettings(target_spacing_mm=(3.0, 2.0, 2.0)))
     plan = read_plan(place.plan("nnUNetPlans"))
-    with pytest.raises(UsageError, match=r"6 cases prepared for another plan.*nnUNetv2_preprocess"):
+    with pytest.raises(UsageError, match=r"6 cases damaged or prepared for another plan.*nnUNetv2_preprocess"):
         open_prepared(place, plan, plan.configuration(FULL))
 
 

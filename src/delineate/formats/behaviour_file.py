@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from delineate.execution import atomic_path
 from delineate.metrics.trust import Agreement, Behaviour, Uncertainty
 
 ENDING = ".npz"
+
+_ONE_AT_A_TIME = threading.Lock()
+"""numpy reads the header of an array by ``ast.literal_eval``, in which CPython 3.11 now and then fails (SystemError, "AST
+constructor recursion depth mismatch") when several threads are there at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -62,7 +67,7 @@ def read_behaviour(path: Path) -> RecordedBehaviour:
         If the file is missing, cut short, or of another kind.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+        with _ONE_AT_A_TIME, np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             facts = json.loads(stored["facts"].tobytes())
             features: dict[str, tuple[NDArray[np.float32], ...]] = {}
             for name in stored.files:  # in the order of the stages

@@ -128,7 +128,8 @@ def brier_score(probabilities: NDArray[Any], labels: NDArray[Any]) -> float:
     rows = probabilities.reshape(classes, -1)
     squares = sum(float((np.asarray(row, np.float64) ** 2).sum()) for row in rows)
     said = np.take_along_axis(rows, labels.reshape(1, -1).astype(np.intp), axis=0).astype(np.float64)
-    return float((squares - 2 * said.sum() + labels.size) / labels.size)
+    total = float(squares - 2 * said.sum() + labels.size)
+    return max(total, 0.0) / labels.size  # rounding can leave a little below 0
 
 
 def winning_confidence(probabilities: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
