@@ -20,8 +20,8 @@ from delineate.metrics.trust import Agreement, Behaviour, Uncertainty
 ENDING = ".npz"
 
 _ONE_AT_A_TIME = threading.Lock()
-"""numpy reads the header of an array by ``ast.literal_eval``, in which CPython 3.11 now and then fails (SystemError, "AST
-constructor recursion depth mismatch") when several threads are there at once."""
+"""numpy reads the header of an array by ``ast.literal_eval``, in which CPython 3.11 now and then fails (SystemError,
+"AST constructor recursion depth mismatch") when several threads are there at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
