@@ -139,7 +139,7 @@ def raw_pixels(dataset: Dataset, scratch: bytearray | None = None) -> bytes | me
 def _nothing(path: Path, pile: Pile) -> str:
     damaged = sum(len(findings) for findings in pile.findings.values())
     if path.is_dir() and not pile.others and not damaged:
-        return f"{path}: expected an image file or a DICOM series; found a folder without any file. Name the file."
+        return f"{path}: expected DICOM images; found 0 files. If an image was meant: found a folder of that name."
     return (
         f"{path}: expected DICOM images; found {len(pile.others)} files that are none and {damaged} that are damaged "
         "or were refused. Choose the folder of a series."
