@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
-from delineate.errors import DelineateError
+from delineate.errors import DelineateError, ResourceError
 from delineate.execution.cluster import Cluster
 from delineate.execution.outcome import Outcome
 from delineate.execution.progress import Cancellation, Progress, Silent
@@ -42,6 +45,8 @@ def map_items(
     ------
     Interrupted
         If a stop was requested between two items.
+    ResourceError
+        If a process was lost, which the system does when memory ends.
     """
     progress = progress or Silent()
     cancellation = cancellation or Cancellation()
@@ -87,19 +92,47 @@ def _pooled(
             try:
                 while True:
                     cancellation.check()
-                    while len(pending) < 2 * workers and (entry := next(queue, None)) is not None:
-                        pending[executor.submit(function, entry[1])] = entry
+                    with _interrupts_kept_from_children():
+                        while len(pending) < 2 * workers and (entry := next(queue, None)) is not None:
+                            pending[executor.submit(function, entry[1])] = entry
                     if not pending:
                         return
                     done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=0.5)
                     for future in done:
                         index, item = pending.pop(future)
                         yield index, _outcome(item, future)
+            except BrokenProcessPool as error:
+                cancellation.check()
+                raise ResourceError(
+                    "A worker process was lost; the system ends one when memory does not suffice. Run the same command "
+                    "again with fewer jobs (-j 1)."
+                ) from error
+            except KeyboardInterrupt:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
             finally:
                 for future in pending:
                     future.cancel()
 
     return run
+
+
+@contextmanager
+def _interrupts_kept_from_children() -> Iterator[None]:
+    """Keep Ctrl-C, which a terminal sends to every process, from the workers that are started inside the block.
+
+    They inherit the mask even while they import; this process gets a Ctrl-C of that moment after the block and asks
+    them to stop.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _executor(workers: int, backend: Backend) -> ProcessPoolExecutor | ThreadPoolExecutor:
