@@ -199,7 +199,7 @@ def staple(masks: Sequence[NDArray[np.bool_]], *, prior: float | None = None, ma
     index, patterns, counts = _votes(masks)
     if prior is not None and not 0 < prior < 1:
         raise UsageError(f"The prior of STAPLE must be between 0 and 1; got {prior}.")
-    share = float(counts @ patterns.mean(axis=1) / counts.sum()) if prior is None else prior
+    share = float(counts @ patterns.sum(axis=1) / (counts.sum() * len(masks))) if prior is None else prior
     sensitivity = np.full(len(masks), STAPLE_START)
     specificity = np.full(len(masks), STAPLE_START)
     converged = share in (0.0, 1.0)
@@ -337,8 +337,8 @@ def _expected_truth(
     specificity: NDArray[np.float64],
     prior: float,
 ) -> NDArray[np.float64]:
-    inside = prior * np.prod(np.where(patterns > 0, sensitivity, 1 - sensitivity), axis=1)
-    outside = (1 - prior) * np.prod(np.where(patterns > 0, 1 - specificity, specificity), axis=1)
+    inside = prior * _ordered(np.where(patterns > 0, sensitivity, 1 - sensitivity), axis=1).prod(axis=1)
+    outside = (1 - prior) * _ordered(np.where(patterns > 0, 1 - specificity, specificity), axis=1).prod(axis=1)
     total = inside + outside
     return np.asarray(np.divide(inside, total, out=np.full(len(total), prior), where=total > 0))
 
@@ -346,6 +346,15 @@ def _expected_truth(
 def _performance(
     agreed: NDArray[np.float64], weights: NDArray[np.float64], before: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    total = weights.sum()
+    total = _ordered(weights, axis=0).sum()
+    agreeing = _ordered(weights[:, None] * agreed, axis=0).sum(axis=0)
     # rounding alone could give a rater more than everything
-    return np.minimum(weights @ agreed / total, 1.0) if total > 0 else before
+    return np.minimum(agreeing / total, 1.0) if total > 0 else before
+
+
+def _ordered(values: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
+    """Return the values sorted, so that a sum or product of them is the same to the last bit in any order of raters.
+
+    Where two raters are equally right, rounding would otherwise decide between them.
+    """
+    return np.sort(values, axis=axis)
