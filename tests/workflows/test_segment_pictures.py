@@ -19,7 +19,7 @@ from delineate.errors import DatasetError, ModelError, SomeCasesFailed, UsageErr
 from delineate.formats import picture_windows
 from delineate.masks.instance_decoding import Decoding
 from delineate.workflows import nuclei_model
-from delineate.workflows.nuclei_model import open_nuclei_model
+from delineate.workflows.nuclei_model import open_nuclei_model, shipped_models
 from delineate.workflows.segment_instances import InstanceModel, PictureScale, load_instance_model
 from delineate.workflows.segment_pictures import segment_pictures
 from instance_models import write_model
@@ -147,13 +147,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["nuclei", *common, "--model", str(tmp_path / "nothing")]) == 5
 
 
-def test_without_a_shipped_model_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nuclei_model, "SHIPPED", tmp_path)
+def test_models_of_the_program_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nuclei_model, "SHIPPED", tmp_path / "models")
     with pytest.raises(ModelError, match="--model"):
         open_nuclei_model()
-    write_model(tmp_path / "there")
-    monkeypatch.setattr(nuclei_model, "SHIPPED", tmp_path / "there")
+    for name in ("nuclei", "nuclei-typed"):
+        write_model(tmp_path / "models" / name)
+    assert shipped_models() == ("nuclei", "nuclei-typed")
+    monkeypatch.chdir(tmp_path)
+    Path("nuclei").mkdir()  # the user's folder of pictures is no model and does not hide one
     assert open_nuclei_model(device="cpu").package.name == "random"
+    assert open_nuclei_model(Path("nuclei-typed"), device="cpu").package.name == "random"
+    with pytest.raises(ModelError, match=r"comes with nuclei, nuclei-typed"):
+        open_nuclei_model(Path("nuclei_typed"))
 
 
 LARGE = """

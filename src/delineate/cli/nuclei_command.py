@@ -14,7 +14,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         type=Path,
-        help="model of instances that `run` trained, or a checkpoint of HoVer-Net; default: the one of the program",
+        metavar="MODEL",
+        help="nuclei or nuclei-typed, which come with the program; a model that `run` trained; a checkpoint of "
+        "HoVer-Net; default nuclei",
     )
     parser.add_argument(
         "--types",

@@ -13,8 +13,10 @@ from delineate.training.machine import AUTO
 from delineate.workflows.hovernet_model import load_hovernet_model
 from delineate.workflows.segment_instances import InstanceModel, load_instance_model
 
-SHIPPED = Path(delineate.__file__).parent / "models" / "nuclei"
-"""The model that comes with the program."""
+SHIPPED = Path(delineate.__file__).parent / "models"
+"""The models that come with the program, a folder each."""
+STANDARD = "nuclei"
+"""The one that is taken when none is named."""
 
 
 def open_nuclei_model(
@@ -30,8 +32,9 @@ def open_nuclei_model(
     Parameters
     ----------
     path
-        A package that ``delineate run`` wrote, or a run's folder; or a checkpoint of HoVer-Net; None: the model of the
-        program.
+        A package that ``delineate run`` wrote, or a run's folder; or a checkpoint of HoVer-Net; or the name of a model
+        that comes with the program (``nuclei``, ``nuclei-typed``), unless a model lies at a path called so. None:
+        ``nuclei``.
     types
         JSON with the names of its types; None: as the model names them.
     device, precision
@@ -46,12 +49,7 @@ def open_nuclei_model(
     UsageError
         If the names do not fit the model's types.
     """
-    folder = path or SHIPPED
-    if path is None and not (folder / DOCUMENT).is_file():
-        raise ModelError(
-            f"This installation has no model of nuclei (expected in {folder}). Name one with --model: a package that "
-            "`delineate run` trained on pictures with instances."
-        )
+    folder = _found(path)
     if not (folder / DOCUMENT).is_file() and (folder / "model" / DOCUMENT).is_file():
         folder = folder / "model"
     if folder.is_file():
@@ -61,8 +59,29 @@ def open_nuclei_model(
     return model if types is None else with_type_names(model, read_type_names(types))
 
 
+def shipped_models() -> tuple[str, ...]:
+    """Return the names of the models that come with this installation."""
+    return tuple(sorted(document.parent.name for document in SHIPPED.glob(f"*/{DOCUMENT}")))
+
+
+def _found(path: Path | None) -> Path:
+    named = path or Path(STANDARD)
+    models = shipped_models()
+    if path is not None and (path.is_file() or (path / DOCUMENT).is_file() or (path / "model" / DOCUMENT).is_file()):
+        return path
+    if str(named) in models:
+        return SHIPPED / named
+    if path is not None and path.is_dir():
+        return path
+    known = f"This installation comes with {', '.join(models) or 'no model of nuclei'}."
+    raise ModelError(
+        f"{named}: expected a model that `delineate run` trained on pictures with instances (its package, or the run's "
+        f"folder), a checkpoint of HoVer-Net, or a name; found nothing. {known} Name another with --model."
+    )
+
+
 def load_nuclei_model(path: Path | str | None = None, *, device: str = AUTO, precision: str = AUTO) -> InstanceModel:
-    """Read a model of nuclei for ``segment(picture)``; see :func:`open_nuclei_model`."""
+    """Read a model of nuclei, by place or by name, for ``segment(picture)``; see :func:`open_nuclei_model`."""
     return open_nuclei_model(None if path is None else Path(path), device=device, precision=precision)
 
 
