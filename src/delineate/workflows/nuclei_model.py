@@ -13,14 +13,17 @@ from delineate.training.machine import AUTO
 from delineate.workflows.hovernet_model import load_hovernet_model
 from delineate.workflows.segment_instances import InstanceModel, load_instance_model
 
-SHIPPED = Path(delineate.__file__).parent / "models" / "nuclei"
-"""The model that comes with the program."""
+SHIPPED = Path(delineate.__file__).parent / "models"
+"""Where the models that come with the program lie, each in a folder of its name."""
+UNTYPED, TYPED = "nuclei", "nuclei-typed"
+"""Their names: for every picture, and for haematoxylin and eosin with the types of its training."""
 
 
 def open_nuclei_model(
     path: Path | None = None,
     *,
     types: Path | None = None,
+    typed: bool = False,
     device: str = AUTO,
     precision: str = AUTO,
     published_decoding: bool = False,
@@ -30,10 +33,12 @@ def open_nuclei_model(
     Parameters
     ----------
     path
-        A package that ``delineate run`` wrote, or a run's folder; or a checkpoint of HoVer-Net; None: the model of the
-        program.
+        A package that ``delineate run`` wrote, or a run's folder; a checkpoint of HoVer-Net; or the name of a model of
+        the program, ``nuclei`` or ``nuclei-typed``. None: one of these, by ``types`` and ``typed``.
     types
         JSON with the names of its types; None: as the model names them.
+    typed
+        The types of nuclei are wanted.
     device, precision
         Where and in which number format it computes.
     published_decoding
@@ -42,23 +47,43 @@ def open_nuclei_model(
     Raises
     ------
     ModelError
-        If there is no such model, or it is damaged.
+        If there is no model, or it is damaged.
     UsageError
-        If the names do not fit the model's types.
+        If the names of the types do not fit the model, or it has none and types are wanted.
     """
-    folder = path or SHIPPED
-    if path is None and not (folder / DOCUMENT).is_file():
-        raise ModelError(
-            f"This installation has no model of nuclei (expected in {folder}). Name one with --model: a package that "
-            "`delineate run` trained on pictures with instances."
-        )
-    if not (folder / DOCUMENT).is_file() and (folder / "model" / DOCUMENT).is_file():
-        folder = folder / "model"
+    folder = find_package(path or Path(TYPED if typed or types is not None else UNTYPED))
     if folder.is_file():
         model = load_hovernet_model(folder, device=device, published=published_decoding)
+    elif published_decoding:
+        raise UsageError(
+            f"--published-decoding is for checkpoints of HoVer-Net; {folder} is a model of `delineate run`."
+        )
     else:
         model = load_instance_model(folder, device=device, precision=precision)
+    if typed and not model.package.type_names:
+        raise UsageError(f"The model {model.package.name} tells no types; leave --typed away, or use another model.")
     return model if types is None else with_type_names(model, read_type_names(types))
+
+
+def find_package(path: Path) -> Path:
+    """Return the folder (or checkpoint) that a path means: itself, a run's model, or a model of the program by name.
+
+    Raises
+    ------
+    ModelError
+        If it is the name of a model that does not come with this installation.
+    """
+    if path.is_file():
+        return path
+    if str(path) in (UNTYPED, TYPED) and not path.exists():
+        if not (SHIPPED / path / DOCUMENT).is_file():
+            raise ModelError(
+                f"This installation has no model {path} (expected in {SHIPPED / path}). Name one with --model: a "
+                "package that `delineate run` trained on pictures with instances."
+            )
+        return SHIPPED / path
+    inner = path / "model"
+    return inner if not (path / DOCUMENT).is_file() and (inner / DOCUMENT).is_file() else path
 
 
 def load_nuclei_model(path: Path | str | None = None, *, device: str = AUTO, precision: str = AUTO) -> InstanceModel:
