@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from delineate.execution import Cancellation, Progress, Silent
 from delineate.inference.precision import as_input
+from delineate.masks.hover_decoding import HoverDecoding
 from delineate.masks.instance_decoding import Decoding, decode_instances
 from delineate.networks.instance_unet import MAPS, InstanceUNet
 from delineate.planning.recipe import Precision
@@ -33,6 +34,10 @@ class Predictor(Protocol):
 
     stretched: ClassVar[bool]
     """Whether it wants pictures stretched to 0 to 1; else the numbers of 8-bit pictures."""
+
+    @property
+    def decoding(self) -> Decoding | HoverDecoding:
+        """Thresholds and lengths of the decoding."""
 
     @property
     def halo(self) -> int:
