@@ -26,7 +26,7 @@ from delineate.formats.evaluation_json import (
 )
 from delineate.metrics import METRICS
 from delineate.metrics.cohort import CaseRows, summarise_rows
-from delineate.metrics.evaluation.definitions import FORMULAS, define
+from delineate.metrics.evaluation.definitions import TEXTS, define
 from delineate.metrics.evaluation.evaluation import Evaluation, FailedPrediction
 from delineate.metrics.evaluation.model_comparison import compare_models
 from delineate.metrics.evaluation.subgroups import compare_groups
@@ -153,7 +153,7 @@ def test_units_without_a_pixel_size() -> None:
     volume = define("volume_error", planar=False, calibrated=False)
     assert (volume.unit, volume.factor) == ("voxels", 1000.0)
     assert define("volume_error", planar=False, calibrated=True).factor == 1.0
-    assert set(FORMULAS) == set(METRICS)
+    assert set(TEXTS) == set(METRICS)
 
 
 def test_other_files_are_not_results(tmp_path: Path) -> None:

@@ -40,25 +40,66 @@ def table(*, types: bool = True) -> InstanceTable:
     )
 
 
-def test_qupath_finds_what_it_looks_for(tmp_path: Path) -> None:
-    write_geojson(tmp_path / "a.geojson", table())
-    content = json.loads((tmp_path / "a.geojson").read_text())
+def qupaths_reading(path: Path) -> list[dict]:
+    """Read a file by QuPath's documented form and refuse what it would not take or would take for something else.
+
+    FeatureCollection or array of features, as its ``PathObjectTypeAdapters`` reads them in versions 0.4 to 0.6: what is
+    not inside ``properties`` is not seen there, a colour is three bytes, a measurement a number, a ring is closed.
+    """
+    content = json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert content["type"] == "FeatureCollection"
-    for feature, area in zip(content["features"], measure_instances(LABELS)["area"], strict=True):
-        assert set(feature) == {"type", "id", "geometry", "properties"}
-        assert uuid.UUID(feature["id"])
-        assert feature["properties"]["objectType"] == "detection"  # inside properties, else QuPath makes it unknown
-        assert feature["properties"]["classification"]["name"] in ("round", "long")
-        assert all(isinstance(v, int) for v in feature["properties"]["classification"]["color"])
-        assert all(isinstance(v, float) for v in feature["properties"]["measurements"].values())
-        (ring,) = feature["geometry"]["coordinates"]
-        assert feature["geometry"]["type"] == "Polygon"
-        assert ring[0] == ring[-1]
+    objects = []
+    for feature in content["features"]:
+        assert feature["type"] == "Feature"
+        assert set(feature) == {"type", "id", "geometry", "properties"}, "QuPath knows no other member of a detection"
+        properties = feature["properties"]
+        assert properties["objectType"] == "detection", "outside properties, or of another name, it becomes unknown"
+        assert properties["isLocked"] in (True, False)
+        kind = properties["classification"]
+        assert set(kind) == {"name", "color"}
+        assert kind["name"].strip() == kind["name"] != ""
+        assert len(kind["color"]) == 3
+        assert all(type(value) is int and 0 <= value <= 255 for value in kind["color"])
+        for name, value in properties["measurements"].items():
+            assert name.strip() == name != ""
+            assert type(value) is float, name
+        geometry = feature["geometry"]
+        assert geometry["type"] == "Polygon", "a MultiPolygon of a detection is refused by version 0.6"
+        for ring in geometry["coordinates"]:
+            assert len(ring) >= 4
+            assert ring[0] == ring[-1], "rings are closed"
+            assert all(len(point) == 2 and all(type(v) is float for v in point) for point in ring)
+        objects.append({"id": uuid.UUID(feature["id"]), **properties, "rings": geometry["coordinates"]})
+    assert len({one["id"] for one in objects}) == len(objects), "every object has an id of its own"
+    return objects
+
+
+@pytest.mark.parametrize("types", [True, False])
+def test_qupath_finds_what_it_looks_for(types: bool, tmp_path: Path) -> None:
+    write_geojson(tmp_path / "a.geojson", table(types=types))
+    objects = qupaths_reading(tmp_path / "a.geojson")
+    assert [one["classification"]["name"] for one in objects] == (
+        ["round", "long", "round"] if types else ["Nucleus"] * 3
+    )
+    for one, area in zip(objects, measure_instances(LABELS)["area"], strict=True):
+        (ring,) = one["rings"]
         x, y = np.array(ring).T
-        assert abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2 == area  # runs along pixel edges, corner at (0, 0)
-    first = np.array(content["features"][0]["geometry"]["coordinates"][0])
+        # along pixel edges in pixels of the whole picture, its upper left corner at (0, 0)
+        assert abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2 == area
+    first = np.array(objects[0]["rings"][0])
     assert first.min(axis=0).tolist() == [5, 3]
     assert first.max(axis=0).tolist() == [30, 20]
+    assert ("Type probability" in objects[0]["measurements"]) is types
+    assert objects[0]["measurements"]["Area µm^2"] == measure_instances(LABELS)["area"][0]
+
+
+def test_a_type_keeps_its_colour_and_types_differ(tmp_path: Path) -> None:
+    write_geojson(tmp_path / "a.geojson", replace(table(), types=np.array([1, 2, 0])))
+    colours = [tuple(one["classification"]["color"]) for one in qupaths_reading(tmp_path / "a.geojson")]
+    assert len(set(colours)) == 3, "an object without a type does not look like one of the first type"
+    write_geojson(tmp_path / "b.geojson", table())
+    again = [tuple(one["classification"]["color"]) for one in qupaths_reading(tmp_path / "b.geojson")]
+    assert again == [colours[0], colours[1], colours[0]]
 
 
 def test_objects_without_a_type_are_nuclei_and_files_can_be_packed(tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def test_patches_of_the_published_size_cover_the_picture(mode: Mode) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "types", "wrapped"), [("fast", 5, True), ("original", 0, False)])
+@pytest.mark.parametrize(
+    ("mode", "types", "wrapped"), [("fast", 5, True), ("original", 0, False), ("original", 5, True), ("fast", 0, False)]
+)
 def test_a_checkpoint_finds_nuclei_of_a_picture(mode: Mode, types: int, wrapped: bool, tmp_path: Path) -> None:
     network = HoVerNet(types=types, mode=mode)
     state = {f"module.{name}" if wrapped else name: tensor for name, tensor in network.state_dict().items()}
@@ -74,6 +76,9 @@ def test_a_checkpoint_finds_nuclei_of_a_picture(mode: Mode, types: int, wrapped:
     torch.save({"desc": state} if wrapped else state, path)
     model = load_hovernet_model(path, device="cpu")
     assert len(model.package.type_names) == max(0, types - 1)
+    loaded = model.predictor.network.state_dict()  # type: ignore[attr-defined]
+    assert loaded.keys() == network.state_dict().keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in network.state_dict().items())
     Image.fromarray(picture_of(discs(0, 60), 0, colour=True)).save(tmp_path / "a.png")
     arguments = [str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--model", str(path), "--device", "cpu"]
     assert main(["nuclei", *arguments]) == 0
@@ -81,13 +86,14 @@ def test_a_checkpoint_finds_nuclei_of_a_picture(mode: Mode, types: int, wrapped:
     assert open_nuclei_model(path, published_decoding=True, device="cpu").predictor.decoding.sobel == 21  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("types", [0, 5])
 @pytest.mark.parametrize("mode", ["original", "fast"])
-def test_names_and_weights_make_the_round_trip(mode: Mode) -> None:
+def test_names_and_weights_make_the_round_trip(mode: Mode, types: int) -> None:
     with torch.device("meta"):
-        names = {name: tensor.shape for name, tensor in HoVerNet(types=4, mode=mode).state_dict().items()}
+        names = {name: tensor.shape for name, tensor in HoVerNet(types=types, mode=mode).state_dict().items()}
     state = {f"module.{name}": torch.zeros(()).expand(shape) for name, shape in names.items()}
     loaded = load_hovernet(state)
-    assert (loaded.mode, loaded.types) == (mode, 4)
+    assert (loaded.mode, loaded.types) == (mode, types)
     assert {name: tensor.shape for name, tensor in loaded.state_dict().items()} == names
 
 

@@ -9,13 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from delineate.errors import InputError
-from delineate.metrics.control_charts import (
-    chart_numbers,
-    chart_proportion,
-    cusum_run_length,
-    ewma_run_length,
-    limits_for,
-)
+from delineate.metrics.chart_limits import cusum_run_length, ewma_run_length, limits_for
+from delineate.metrics.control_charts import chart_numbers
+from delineate.metrics.proportion_chart import chart_proportion
 
 
 def _alarm(charts, kind: str):

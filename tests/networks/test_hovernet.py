@@ -20,24 +20,46 @@ def test_parameters_are_those_of_the_published_networks(types: int, mode: Mode, 
     assert len(network.state_dict()) == entries
 
 
-def test_names_are_the_published_ones() -> None:
+def published_names(typed: bool) -> set[str]:
+    """Names of a published checkpoint, put together from the description of its parts."""
+
+    def norm(place: str) -> set[str]:
+        return {f"{place}.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
+
+    names = {"conv0./.weight", "conv_bot.weight", "upsample2x.unpool_mat", *norm("conv0.bn")}
+    for stage, units in enumerate((3, 4, 6, 3)):
+        names |= {f"d{stage}.shortcut.weight", *norm(f"d{stage}.blk_bna.bn")}
+        for unit in range(units):
+            place = f"d{stage}.units.{unit}"
+            names |= (
+                {f"{place}.conv{k}.weight" for k in (1, 2, 3)} | norm(f"{place}.conv1/bn") | norm(f"{place}.conv2/bn")
+            )
+            names |= norm(f"{place}.preact/bn") if unit else set()
+    for branch in ("tp", "np", "hv") if typed else ("np", "hv"):
+        own = f"decoder.{branch}"
+        names |= {f"{own}.u1.conva.weight", f"{own}.u0.conv.weight", f"{own}.u0.conv.bias", *norm(f"{own}.u0.bn")}
+        for step, units in (("u3", 8), ("u2", 4)):
+            names |= {
+                f"{own}.{step}.conva.weight",
+                f"{own}.{step}.convf.weight",
+                *norm(f"{own}.{step}.dense.blk_bna.bn"),
+            }
+            for unit in range(units):
+                place = f"{own}.{step}.dense.units.{unit}"
+                names |= {f"{place}.conv1.weight", f"{place}.conv2.weight"}
+                names |= norm(f"{place}.preact_bna/bn") | norm(f"{place}.conv1/bn")
+    return names
+
+
+@pytest.mark.parametrize("types", [0, 5])
+@pytest.mark.parametrize("mode", ["original", "fast"])
+def test_names_are_the_published_ones(mode: Mode, types: int) -> None:
     with torch.device("meta"):
-        names = set(HoVerNet(types=5, mode="original").state_dict())
-    assert {
-        "conv0./.weight",
-        "conv0.bn.running_mean",
-        "d0.units.0.conv1/bn.weight",
-        "d0.units.2.preact/bn.bias",
-        "d3.shortcut.weight",
-        "d1.blk_bna.bn.running_var",
-        "conv_bot.weight",
-        "decoder.hv.u3.dense.units.7.preact_bna/bn.weight",
-        "decoder.np.u2.dense.blk_bna.bn.weight",
-        "decoder.tp.u1.conva.weight",
-        "decoder.tp.u0.conv.bias",
-        "upsample2x.unpool_mat",
-    } <= names
-    assert "d0.units.0.preact/bn.weight" not in names
+        state = HoVerNet(types=types, mode=mode).state_dict()
+    assert set(state) == published_names(typed=types > 0)
+    assert state["decoder.np.u3.conva.weight"].shape[-1] == {"original": 5, "fast": 3}[mode]
+    if types:
+        assert state["decoder.tp.u0.conv.weight"].shape[0] == types
 
 
 @pytest.mark.slow

@@ -11,13 +11,14 @@ from report_examples import draw
 from test_pages import HOSTILE, LOADING, Page
 
 from delineate.metrics.cohort import summarise_rows
+from delineate.metrics.evaluation.definitions import TEXTS
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.evaluation.volume_agreement import agree_on_volumes
 from delineate.metrics.table import METRICS as ALL_METRICS
 from delineate.reports import render_evaluation
 from delineate.reports.evaluation_page import evaluation_html
 from delineate.reports.evaluation_parts.trust import ideal_risk
-from delineate.reports.metric_words import METRIC_WORDS, direction_of, telling, units_of, worse
+from delineate.reports.metric_words import direction_of, telling, units_of, worse
 from delineate.reports.report_data import Fact
 
 PARTS = {
@@ -228,8 +229,8 @@ def test_failed_cases_are_marked_and_the_worst_comes_first(full, page):
 
 
 def test_every_metric_has_words():
-    assert set(METRIC_WORDS) == set(ALL_METRICS)
-    assert all(field.name for field in fields(METRIC_WORDS["dice"]))
+    assert set(TEXTS) == set(ALL_METRICS)
+    assert all(getattr(text, field.name).strip() for text in TEXTS.values() for field in fields(text))
     assert (direction_of("dice"), direction_of("hd95"), direction_of("volume_error")) == (
         "higher is better",
         "lower is better",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from delineate.formats.instance_package import read_instance_package
 from delineate.workflows import conclude_instances, run_instance_dataset, run_instances
 from delineate.workflows.run_instance_dataset import InstanceSettings
 from delineate.workflows.run_instances import plan_instances
+from delineate.workflows.start_instances import read_instance_start
+from instance_models import random_network, write_model
 from instance_pictures import discs, picture_of, write_dataset
 
 
@@ -131,3 +134,79 @@ def test_pictures_of_the_helper_show_their_discs() -> None:
     for colour in (False, True):
         picture = picture_of(instances, 0, colour=colour).astype(float).reshape(*instances.shape, -1).mean(axis=2)
         assert abs(picture[instances > 0].mean() - picture[instances == 0].mean()) > 50
+
+
+def test_a_training_starts_from_a_trained_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write_dataset(tmp_path / "first", types=True)
+    assert main(["run", str(first), "-o", str(tmp_path / "one"), "--device", "cpu", "--licence", "CC BY 4.0"]) == 0
+    second = write_dataset(tmp_path / "second", types=True)
+    (second / "types.json").write_text('{"1": "Other", "2": "new"}')
+    capsys.readouterr()
+    common = ["run", str(second), "-o", str(tmp_path / "two"), "--device", "cpu"]
+    assert main([*common, "--from", str(tmp_path / "one")]) == 0
+    assert "before this training AP@0.5" in capsys.readouterr().out
+    package = read_instance_package(tmp_path / "two/model")
+    decisions = " ".join(package.facts["decisions"])
+    assert "starts from the model first" in decisions
+    assert "foreground, interior, distance, background, Other are taken over" in decisions
+    assert "new start at random" in decisions
+    origin = package.facts["origin"]
+    assert origin["identity"] == read_instance_package(tmp_path / "one/model").identity
+    assert "CC BY 4.0" in (tmp_path / "two/model/card.md").read_text()
+    assert "- first, through that model" in (tmp_path / "two/model/card.md").read_text()
+    assert "before this training the model" in (tmp_path / "two/report.html").read_text()
+    stood = json.loads((tmp_path / "two/instances.json").read_text())["recipe"]
+    assert stood["learning_rate"] == pytest.approx(5e-4)
+    # the same command goes on; without --from it is another run
+    assert main([*common, "--from", str(tmp_path / "one/model")]) == 0
+    assert main(common) == 2
+    assert "from was" in capsys.readouterr().err
+
+
+def test_first_weights_are_the_models(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "dots", count=4)
+    settings = InstanceSettings(budget_seconds=None, device="cpu")
+    outcome = run_instance_dataset.run_instance_dataset([data], tmp_path / "one", settings)
+    start = read_instance_start(tmp_path / "one")
+    run = plan_instances([data], tmp_path / "two", budget_seconds=None, iterations=60, start=start)
+    network, transfer = run.fresh_network()
+    trained = outcome.conclusion.package.weights
+    assert all(np.array_equal(tensor, trained[name]) for name, tensor in network.state_dict().items())
+    assert transfer is not None
+    assert transfer.is_whole
+    assert run_instances.assignment_of(run).identity != run_instances.assignment_of(replace(run, start=None)).identity
+    before = conclude_instances._scores_before(run, "cpu", Silent(), Cancellation())
+    assert [group.pq for group in before] == [group.pq for group in outcome.conclusion.groups]
+
+
+def test_models_that_cannot_be_started_from_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_dataset(tmp_path / "dots", count=4)
+    common = ["run", str(data), "-o", str(tmp_path / "run"), "--device", "cpu"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/model.json").write_text('{"format": "another"}')
+    for model, words in (
+        (tmp_path / "nothing", "expected a model of instances"),
+        (tmp_path / "other", "found something else"),
+        (
+            write_model(tmp_path / "wide", widths=(9, 14), weights=random_network(0, widths=(9, 14)).state_dict()),
+            "fits",
+        ),
+    ):
+        assert main([*common, "--from", str(model)]) == 5
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "run/model").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    "--fold 1,--split-by site,--table x.csv,--preset resenc-m,--memory 8GB,--no-mirroring,--repair x,--configuration 2d"
+    ",--jobs 77".split(","),
+)
+def test_options_of_label_maps_are_refused_for_objects(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "dots", count=2)
+    assert main(["run", str(data), "-o", str(tmp_path / "run"), *option.split()]) == 2
+    assert f"{option.split()[0]} cannot be used" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main(["verify", str(data), "--repair", "x"]) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -15,14 +16,15 @@ from PIL import Image
 from scipy import ndimage
 
 from delineate.cli.main import main
-from delineate.errors import DatasetError, ModelError, SomeCasesFailed, UsageError
+from delineate.errors import DatasetError, Interrupted, ModelError, SomeCasesFailed, UsageError
+from delineate.execution import Cancellation, Silent
 from delineate.formats import picture_windows
 from delineate.masks.instance_decoding import Decoding
 from delineate.workflows import nuclei_model
-from delineate.workflows.nuclei_model import open_nuclei_model, shipped_models
+from delineate.workflows.nuclei_model import open_nuclei_model
 from delineate.workflows.segment_instances import InstanceModel, PictureScale, load_instance_model
 from delineate.workflows.segment_pictures import segment_pictures
-from instance_models import write_model
+from instance_models import random_network, write_model
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +105,16 @@ def test_every_file_says_the_same(model: InstanceModel, tmp_path: Path) -> None:
     shown = np.asarray(Image.open(tmp_path / "out/tissue.png"))
     assert shown.shape == values.shape
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        f"tissue{ending}" for ending in (".tif", ".csv", ".geojson", ".hovernet.json", ".png")
+        *(f"tissue{ending}" for ending in (".tif", ".csv", ".geojson", ".hovernet.json", ".png")),
+        "counts.csv",
+        "nuclei.json",
     }
+    (row,) = csv.DictReader((tmp_path / "out/counts.csv").read_text().splitlines())
+    assert (row["picture"], int(row["objects"])) == ("tissue", len(table))
+    assert int(row["round"]) + int(row["other"]) == len(table)
+    square_mm = labels.size * 0.25**2 / 1e6
+    assert float(row["area_mm2"]) == pytest.approx(square_mm, rel=1e-4)
+    assert float(row["objects_per_mm2"]) == pytest.approx(len(table) / square_mm, rel=1e-4)
 
 
 def test_a_tiled_tiff_gives_what_the_picture_in_memory_gives(
@@ -134,32 +144,237 @@ def test_broken_pictures_are_told_and_the_others_are_written(model: InstanceMode
         segment_pictures(model, [], tmp_path / "out")
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    package = write_model(tmp_path / "run" / "model").parent
+def test_finished_pictures_are_kept_and_what_was_made_otherwise_is_not_mixed_in(
+    model: InstanceModel, tmp_path: Path
+) -> None:
+    for seed, name in enumerate("ab"):
+        Image.fromarray(picture(seed, (60, 70))).save(tmp_path / f"{name}.png")
+    first = segment_pictures(model, [tmp_path], tmp_path / "out")
+    (tmp_path / "out/b.geojson").unlink()
+    stood = (tmp_path / "out/a.tif").stat().st_mtime_ns
+    again = segment_pictures(model, [tmp_path], tmp_path / "out")
+    assert [one.kept for one in again] == [True, False]
+    assert (tmp_path / "out/a.tif").stat().st_mtime_ns == stood
+    assert (tmp_path / "out/b.geojson").is_file()
+    told = [[(one.name, one.count, one.by_type, one.pixels) for one in found] for found in (first, again)]
+    assert told[0] == told[1]
+    with pytest.raises(UsageError, match=r"pixel_um was None and is now 0\.5"):
+        segment_pictures(model, [tmp_path], tmp_path / "out", scale=PictureScale(pixel_um=0.5))
+    new = segment_pictures(model, [tmp_path], tmp_path / "out", scale=PictureScale(pixel_um=0.5), overwrite=True)
+    assert [one.kept for one in new] == [False, False]
+    assert json.loads((tmp_path / "out/nuclei.json").read_text())["pixel_um"] == 0.5
+
+
+def test_pictures_are_never_replaced_by_results(model: InstanceModel, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", picture(0, (40, 50)), photometric="rgb")
+    before = (tmp_path / "a.tif").read_bytes()
+    for out in (tmp_path, tmp_path / "sub" / ".."):
+        with pytest.raises(UsageError, match="holds the pictures"):
+            segment_pictures(model, [tmp_path / "a.tif"], out)
+    assert (tmp_path / "a.tif").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_one_channel_of_several_is_chosen_and_never_guessed(model: InstanceModel, tmp_path: Path) -> None:
+    planes = np.stack([picture(seed, (50, 60))[..., 0] for seed in range(5)])
+    tifffile.imwrite(tmp_path / "five.tif", planes, photometric="minisblack", metadata={"axes": "CYX"})
+    tifffile.imwrite(tmp_path / "three.tif", planes[:3], photometric="minisblack", metadata={"axes": "CYX"})
+    for name in ("five", "three"):
+        with pytest.raises(SomeCasesFailed) as caught:
+            segment_pictures(model, [tmp_path / f"{name}.tif"], tmp_path / "out")
+        assert "--channel 1 to" in caught.value.diagnostics()
+        segment_pictures(model, [tmp_path / f"{name}.tif"], tmp_path / "third", channel=3)
+        assert np.array_equal(tifffile.imread(tmp_path / f"third/{name}.tif"), model.segment(planes[2])[0])
+    with pytest.raises(SomeCasesFailed) as caught:
+        segment_pictures(model, [tmp_path / "three.tif"], tmp_path / "fourth", channel=4)
+    assert "the picture has 3" in caught.value.diagnostics()
+
+
+@pytest.mark.parametrize("channel", [None, 2])
+def test_windows_show_the_channel_that_the_whole_picture_shows(
+    channel: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = picture(0, (50, 60))
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", tile=(16, 16))
+    window = slice(3, 40), slice(10, 59)
+    with picture_windows.open_picture(tmp_path / "a.tif", channel=channel) as source:
+        whole = source.read(*window)
+    monkeypatch.setattr(picture_windows, "LEAST_PIXELS", 1)
+    with picture_windows.open_picture(tmp_path / "a.tif", channel=channel) as source:
+        assert not source.whole
+        assert np.array_equal(source.read(*window), whole)
+    assert np.array_equal(whole, values[window] if channel is None else values[window][..., 1:2])
+
+
+def as_png(path: Path, values: np.ndarray) -> None:
+    Image.fromarray(values).save(path)
+
+
+def as_palette(path: Path, values: np.ndarray) -> None:
+    Image.fromarray(values // 64 * 64).quantize(256, dither=Image.Dither.NONE).save(path)
+
+
+USABLE = {
+    "rgba.png": lambda path, v: as_png(path, np.dstack([v, np.full(v.shape[:2], 9, np.uint8)])),
+    "cmyk.tif": lambda path, v: Image.fromarray(v).convert("CMYK").save(path),
+    "deep.tif": lambda path, v: tifffile.imwrite(path, v.astype(np.uint16) * 257, photometric="rgb"),
+    "planes.tif": lambda path, v: tifffile.imwrite(
+        path, v.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"
+    ),
+    "float.tif": lambda path, v: tifffile.imwrite(path, v.astype(np.float32) / 7, photometric="rgb"),
+    "bmp.bmp": as_png,
+}
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_the_same_picture_in_every_form_gives_the_same_nuclei(name: str, model: InstanceModel, tmp_path: Path) -> None:
+    values = picture(1, (50, 60))
+    USABLE[name](tmp_path / name, values)
+    segment_pictures(model, [tmp_path / name], tmp_path / "out")
+    assert np.array_equal(tifffile.imread(tmp_path / "out" / f"{Path(name).stem}.tif"), model.segment(values)[0])
+
+
+def test_palette_pictures_become_colours(model: InstanceModel, tmp_path: Path) -> None:
+    as_palette(tmp_path / "a.png", picture(1, (50, 60)))
+    segment_pictures(model, [tmp_path / "a.png"], tmp_path / "out")
+    shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    assert np.array_equal(tifffile.imread(tmp_path / "out/a.tif"), model.segment(shown)[0])
+
+
+UNUSABLE = {
+    "truncated.png": (lambda path: path.write_bytes(png()[: len(png()) // 2]), "truncated"),
+    "text.png": (lambda path: path.write_text("no picture"), "expected PNG"),
+    "empty.png": (lambda path: path.write_bytes(b""), "empty"),
+    "nan.tif": (lambda path: tifffile.imwrite(path, np.full((40, 40), np.nan, np.float32)), "not finite"),
+    "stack.tif": (lambda path: tifffile.imwrite(path, np.zeros((5, 40, 40), np.uint8)), "Save one file per plane"),
+    "cut.tif": (lambda path: path.write_bytes(tiff(path)[:900]), "truncated"),
+    "notes.txt": (lambda path: path.write_text("x"), "expected an image file"),
+}
+
+
+def png() -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture(0, (40, 50))).save(stream, "png")
+    return stream.getvalue()
+
+
+def tiff(path: Path) -> bytes:
+    tifffile.imwrite(path, picture(0, (40, 50)), photometric="rgb")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_no_picture_is_one_clear_error(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], model_folder: Path
+) -> None:
+    make, words = UNUSABLE[name]
+    make(tmp_path / name)
+    arguments = [str(tmp_path / name), "-o", str(tmp_path / "out"), "--model", str(model_folder), "--device", "cpu"]
+    assert main(["nuclei", *arguments]) == 4
+    told = capsys.readouterr().err
+    assert words in told
+    assert name in told
+    assert "Traceback" not in told
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"nuclei.json", "counts.csv"}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 60), (33, 1), (2, 3)])
+def test_tiny_and_empty_pictures_have_results(shape: tuple[int, int], model: InstanceModel, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((*shape, 3), np.uint8)).save(tmp_path / "a.png")
+    (counted,) = segment_pictures(model, [tmp_path / "a.png"], tmp_path / "out")
+    assert tifffile.imread(tmp_path / "out/a.tif").shape == shape
+    assert len(json.loads((tmp_path / "out/a.geojson").read_text())["features"]) == counted.count
+
+
+def test_hidden_files_and_others_in_a_folder_are_passed_over(model: InstanceModel, tmp_path: Path) -> None:
+    Image.fromarray(picture(0, (40, 50))).save(tmp_path / "a.png")
+    (tmp_path / "._a.png").write_bytes(b"left by a system")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "sub").mkdir()
+    assert [one.name for one in segment_pictures(model, [tmp_path], tmp_path / "out")] == ["a"]
+    Image.fromarray(picture(0, (40, 50))).save(tmp_path / "a.bmp")
+    with pytest.raises(DatasetError, match="several are called a"):
+        segment_pictures(model, [tmp_path], tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_a_folder_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model_folder: Path
+) -> None:
+    Image.fromarray(picture(0, (40, 50))).save(tmp_path / "a.png")
+    (tmp_path / "out").write_text("a file")
+    arguments = [str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--model", str(model_folder)]
+    assert main(["nuclei", *arguments]) == 6
+    assert "Choose another output folder" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_an_interrupted_picture_leaves_nothing_half_written(model: InstanceModel, tmp_path: Path) -> None:
+    for name in "ab":
+        Image.fromarray(picture(0, (100, 120))).save(tmp_path / f"{name}.png")
+    stop = Cancellation()
+
+    class Stops(Silent):
+        left = 9  # 4 x 4 tiles of the first picture need more
+
+        def advance(self, steps: int = 1, note: str = "") -> None:
+            self.left -= 1
+            if not self.left:
+                stop.request()
+
+    with pytest.raises(Interrupted):
+        segment_pictures(model, [tmp_path], tmp_path / "out", tile=33, progress=Stops(), cancellation=stop)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["nuclei.json"]
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("folder") / "run" / "model").parent
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], model_folder: Path) -> None:
     Image.fromarray(picture(5, (60, 70))).save(tmp_path / "a.png")
     (tmp_path / "names.json").write_text('{"0": ["nothing", [0, 0, 0]], "1": ["small", [1, 2, 3]], "2": ["large", []]}')
     common = [str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--device", "cpu"]
-    assert main(["nuclei", *common, "--model", str(package), "--types", str(tmp_path / "names.json")]) == 0
-    assert "small" in capsys.readouterr().out
+    own = [*common, "--model", str(model_folder)]
+    assert main(["nuclei", *own, "--types", str(tmp_path / "names.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "small" in printed
+    assert "nuclei to be about 10 pixels across" in printed
+    assert main(["nuclei", *own, "--types", str(tmp_path / "names.json")]) == 0
+    assert "stood there already" in capsys.readouterr().out
+    assert main(["nuclei", *own]) == 2  # other names of the types
+    assert "--overwrite" in capsys.readouterr().err
     (tmp_path / "names.json").write_text('{"1": "one"}')
-    assert main(["nuclei", *common, "--model", str(package), "--types", str(tmp_path / "names.json")]) == 2
-    assert main(["nuclei", *common, "--model", str(package), "--mpp", "-1"]) == 2
+    assert main(["nuclei", *own, "--types", str(tmp_path / "names.json")]) == 2
+    for wrong in ("-1", "nan", "0"):
+        assert main(["nuclei", *own, "--mpp", wrong]) == 2
+    assert main(["nuclei", *own, "--published-decoding"]) == 2
     assert main(["nuclei", *common, "--model", str(tmp_path / "nothing")]) == 5
 
 
 def test_models_of_the_program_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nuclei_model, "SHIPPED", tmp_path / "models")
-    with pytest.raises(ModelError, match="--model"):
-        open_nuclei_model()
-    for name in ("nuclei", "nuclei-typed"):
-        write_model(tmp_path / "models" / name)
-    assert shipped_models() == ("nuclei", "nuclei-typed")
-    monkeypatch.chdir(tmp_path)
-    Path("nuclei").mkdir()  # the user's folder of pictures is no model and does not hide one
-    assert open_nuclei_model(device="cpu").package.name == "random"
-    assert open_nuclei_model(Path("nuclei-typed"), device="cpu").package.name == "random"
-    with pytest.raises(ModelError, match=r"comes with nuclei, nuclei-typed"):
-        open_nuclei_model(Path("nuclei_typed"))
+    monkeypatch.setattr(nuclei_model, "SHIPPED", tmp_path)
+    for ask in ({}, {"typed": True}, {"path": Path("nuclei")}):
+        with pytest.raises(ModelError, match="--model"):
+            open_nuclei_model(**ask)
+    plain = random_network(0, types=0)
+    write_model(tmp_path / "nuclei", name="plain", type_names=(), weights=plain.state_dict())
+    write_model(tmp_path / "nuclei-typed", name="typed")
+    (tmp_path / "names.json").write_text('{"1": "small", "2": "large"}')
+    names = tmp_path / "names.json"
+    monkeypatch.chdir(tmp_path / "nuclei")
+    Path("nuclei").mkdir()  # the user's folder of pictures is no model and hides none
+    for ask, expected in (
+        ({}, "plain"),
+        ({"path": Path("nuclei")}, "plain"),
+        ({"path": Path("nuclei-typed")}, "typed"),
+        ({"typed": True}, "typed"),
+        ({"types": names}, "typed"),
+    ):
+        assert open_nuclei_model(device="cpu", **ask).package.name == expected
+    with pytest.raises(UsageError, match="tells no types"):
+        open_nuclei_model(Path("nuclei"), typed=True, device="cpu")
 
 
 LARGE = """

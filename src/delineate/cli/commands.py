@@ -72,7 +72,7 @@ def _run(session: Session) -> int:
 
     options = session.options
     if holds_instances(options.dataset):
-        return run_instances(session)
+        return run_instances(session, _run_options)
     if options.also or options.mpp or options.licence or options.source:
         raise UsageError(
             f"--also, --mpp, --source and --licence are for pictures with instances; {options.dataset} holds none "
@@ -112,7 +112,7 @@ def _verify(session: Session) -> int:
 
     options = session.options
     if holds_instances(options.dataset):
-        return verify_instances(session)
+        return verify_instances(session, _verify_options)
     dataset, verification = verify(
         options.dataset, repairs=frozenset(options.repair), workers=options.jobs, **session.watched
     )
@@ -471,7 +471,7 @@ def _start_model(parser: argparse.ArgumentParser) -> None:
         dest="start_model",
         type=Path,
         metavar="MODEL",
-        help="start from a trained model: ours, nnU-Net's folder, zip or .pth",
+        help="start from a trained model: ours, nnU-Net's folder, zip or .pth; for pictures ours, or nuclei",
     )
 
 

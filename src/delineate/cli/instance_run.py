@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,34 @@ from delineate.execution.quantities import read_budget, spoken_seconds
 if TYPE_CHECKING:
     from delineate.cli.commands import Session
 
-_ELSEWHERE = ("configuration", "start_model", "split_by", "plan_of", "table")
-"""Options that mean nothing for instances."""
+_ELSEWHERE = {
+    "configuration": "--configuration",
+    "split_by": "--split-by",
+    "table": "--table",
+    "fold": "--fold",
+    "preset": "--preset",
+    "memory": "--memory",
+    "no_mirroring": "--no-mirroring",
+    "repair": "--repair",
+    "jobs": "--jobs",
+}
+"""Options of ``run`` that mean nothing for instances, by the name of their value."""
+
+
+def _refuse_elsewhere(options: argparse.Namespace, declare: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Refuse options that mean nothing for pictures with instances; ``declare`` knows what they are when left away."""
+    parser = argparse.ArgumentParser()
+    declare(parser)
+    given = [
+        word
+        for name, word in _ELSEWHERE.items()
+        if hasattr(options, name) and getattr(options, name) != parser.get_default(name)
+    ]
+    if given:
+        raise UsageError(
+            f"{options.dataset} holds pictures with instances; {', '.join(given)} cannot be used with them. Leave "
+            f"{'it' if len(given) == 1 else 'them'} away."
+        )
 
 
 def instance_options(parser: argparse.ArgumentParser) -> None:
@@ -34,15 +61,12 @@ def instance_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--licence", default="", help="licence of the model, as that of the data demands it")
 
 
-def run_instances(session: Session) -> int:
-    """Train on pictures with instances and print where the results are."""
+def run_instances(session: Session, declare: Callable[[argparse.ArgumentParser], None]) -> int:
+    """Train on pictures with instances and print where the results are; ``declare`` makes the command's options."""
     from delineate.workflows.run_instance_dataset import InstanceSettings, run_instance_dataset
 
     options = session.options
-    given = [name for name in _ELSEWHERE if getattr(options, name, None)]
-    if given:
-        words = ", ".join("--" + {"start_model": "from"}.get(name, name.replace("_", "-")) for name in given)
-        raise UsageError(f"{options.dataset} holds pictures with instances; {words} cannot be used with them.")
+    _refuse_elsewhere(options, declare)
     settings = InstanceSettings(
         budget_seconds=read_budget(options.budget),
         pixel_um=options.mpp,
@@ -50,6 +74,7 @@ def run_instances(session: Session) -> int:
         licence=options.licence,
         sources=dict(_source(word) for word in options.source),
         command=session.command,
+        start_model=options.start_model,
     )
     outcome = run_instance_dataset([options.dataset, *options.also], options.out, settings, **session.watched)
     for group in outcome.conclusion.groups:
@@ -57,6 +82,8 @@ def run_instances(session: Session) -> int:
             f"{group.group}: {group.n_pictures} held-out pictures, {group.n_found} objects found of "
             f"{group.n_instances}; AP@0.5 {group.ap50:.3f}, PQ {group.pq:.3f}"
         )
+    for group in outcome.conclusion.before:
+        print(f"{group.group}: before this training AP@0.5 {group.ap50:.3f}, PQ {group.pq:.3f}")
     for kind in outcome.conclusion.types:
         print(f"  {kind.name}: PQ {kind.pq:.3f}, F1 {kind.f1:.3f}")
     print(f"model   {outcome.model}\nreport  {outcome.report}\ntime    {spoken_seconds(outcome.seconds)}")
@@ -70,11 +97,12 @@ def _source(word: str) -> tuple[str, str]:
     return name, text
 
 
-def verify_instances(session: Session) -> int:
-    """Read pictures with instances and print what is odd."""
+def verify_instances(session: Session, declare: Callable[[argparse.ArgumentParser], None]) -> int:
+    """Read pictures with instances and print what is odd; ``declare`` makes the command's options."""
     from delineate.workflows.recognise_dataset import verify_instance_folder
 
     options = session.options
+    _refuse_elsewhere(options, declare)
     found = verify_instance_folder(options.dataset, **session.watched)
     if options.json:
         print(json.dumps(list(found.warnings), indent=1))

@@ -13,14 +13,9 @@ from dataclasses import dataclass
 
 from delineate.clinical.observations import Observation, Series, series_of
 from delineate.errors import InputError
-from delineate.metrics.control_charts import (
-    LEAST_BASELINE,
-    Alarm,
-    NumberCharts,
-    ProportionChart,
-    chart_numbers,
-    chart_proportion,
-)
+from delineate.metrics.chart_alarms import Alarm, NumberCharts
+from delineate.metrics.chart_baseline import LEAST_BASELINE
+from delineate.metrics.control_charts import chart_numbers
 from delineate.metrics.distribution_shift import (
     DistributionShift,
     benjamini_hochberg,
@@ -29,6 +24,7 @@ from delineate.metrics.distribution_shift import (
     psi_words,
     unseen_categories,
 )
+from delineate.metrics.proportion_chart import ProportionChart, chart_proportion
 
 RULES_PER_NUMBER = 4
 """Individuals, run, EWMA, CUSUM."""

@@ -35,6 +35,7 @@ def card_text(package: InstancePackage) -> str:
         package.licence or "Not stated. It follows from the licences of the training data; see below.",
         "## Data",
         *_data_lines(facts),
+        *_origin_lines(facts),
         "## Training",
         f"- Command: `{facts.get('command', 'unknown')}`",
         f"- {facts.get('steps', 'unknown')} steps in {float(facts.get('training_seconds', 0)) / 60:.0f} min; "
@@ -71,6 +72,20 @@ def _size_words(package: InstancePackage) -> str:
 def _data_lines(facts: Mapping[str, Any]) -> list[str]:
     sources: Mapping[str, str] = facts.get("sources", {})
     return [f"- {name}{': ' + sources[name] if name in sources else ''}" for name in facts.get("data", ("unknown",))]
+
+
+def _origin_lines(facts: Mapping[str, Any]) -> list[str]:
+    origin: Mapping[str, Any] = facts.get("origin", {})
+    if not origin:
+        return []
+    licence = origin.get("licence") or "not stated"
+    lines = [
+        f"The training started from the model {origin.get('name')} ({origin.get('identity')}), licence: {licence}."
+    ]
+    sources: Mapping[str, str] = origin.get("sources", {})
+    return lines + [
+        f"- {name}, through that model{': ' + sources[name] if name in sources else ''}" for name in origin["data"]
+    ]
 
 
 def _held_out_lines(facts: Mapping[str, Any]) -> list[str]:

@@ -19,8 +19,10 @@ import numpy as np
 from delineate.case.instances import InstanceTable
 from delineate.execution.atomic import atomic_path
 
-COLOURS = ((200, 0, 0), (0, 150, 0), (0, 90, 220), (230, 150, 0), (150, 0, 200), (0, 170, 170), (120, 120, 120))
-"""RGB per type, in turn; the first also for objects without a type."""
+COLOURS = ((200, 0, 0), (0, 150, 0), (0, 90, 220), (230, 150, 0), (150, 0, 200), (0, 170, 170))
+"""RGB per type, in turn."""
+COLOUR_WITHOUT_TYPE, GREY = COLOURS[0], (120, 120, 120)
+"""RGB of all objects where there are no types, and of an object that has none among others that have."""
 _NAMESPACE = uuid.UUID("7b1de5c8-3f0c-5d0e-9a55-5a3f6d1f0c77")
 """Equal objects get equal ids."""
 _IN_UM = {"area": "Area µm^2", "perimeter": "Perimeter µm", "equivalent_diameter": "Equivalent diameter µm"}
@@ -179,7 +181,9 @@ def _text(path: Path) -> TextIO:
 def _feature(table: InstanceTable, index: int, kind: str) -> dict[str, Any]:
     ring = [[float(x), float(y)] for y, x in table.outlines[index]]
     name = table.type_name(index) or kind
-    colour = COLOURS[max(int(table.types[index]) - 1, 0) % len(COLOURS)]
+    number = int(table.types[index])
+    untyped = GREY if table.type_names else COLOUR_WITHOUT_TYPE
+    colour = COLOURS[(number - 1) % len(COLOURS)] if number else untyped
     return {
         "type": "Feature",
         "id": str(uuid.uuid5(_NAMESPACE, json.dumps(ring))),

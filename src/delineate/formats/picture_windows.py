@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from delineate.errors import ImageReadError
+from delineate.errors import ImageReadError, InputError
 from delineate.formats.images import read_file
 from delineate.formats.magic import check_file, image_ending
 from delineate.formats.raster import TIFF_ENDINGS
@@ -25,8 +25,8 @@ CACHED_BYTES = 1 << 27
 """Decoded tiles that are kept, because neighbouring windows overlap."""
 LEAST_PIXELS = 1 << 24
 """Smaller pictures are read whole; that is quicker."""
-UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
-"""Micrometres per unit of a TIFF's resolution: inch, centimetre."""
+MOST_COLOURS = 4
+"""Grey, grey with alpha, colour, colour with alpha; more are channels of which one must be chosen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -52,35 +52,76 @@ class PictureSource:
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[PictureSource]:
-    """Open a picture; an alpha channel is left out, of two channels the first is taken.
+def open_picture(path: Path, *, channel: int | None = None) -> Iterator[PictureSource]:
+    """Open a picture; an alpha channel is left out, of grey and alpha the first is taken.
+
+    Parameters
+    ----------
+    path
+        The file.
+    channel
+        Number, from 1, of the only channel to look at; None: grey or colours as they are.
 
     Raises
     ------
     ImageReadError
         If the file is missing, empty, truncated, damaged, or not a picture; windows raise it too.
+    InputError
+        If the picture has several channels that are no colours and none was chosen, or not the chosen one.
     """
     check_file(path)
+    separate = 1
     if image_ending(path) in TIFF_ENDINGS:
         with _tiff(path) as file:
-            page = file.pages.first
+            page, separate = file.pages.first, _separate_channels(file)
             if _can_be_windowed(file):
-                windows = _TiffWindows(file, path)
+                _require_channel(page.samplesperpixel, 1, channel, path)
+                windows = _TiffWindows(file, path, channel)
                 yield PictureSource(shape=(page.imagelength, page.imagewidth), read=windows.read, whole=False)
                 return
     array = read_file(path).array
     if array.ndim != 3:
-        raise ImageReadError(f"{path}: expected a picture of one plane; found a stack of shape {array.shape}.")
-    yield source_of(array.transpose(1, 2, 0))
+        raise ImageReadError(
+            f"{path}: expected a picture of one plane; found a stack of shape {array.shape}. Save one file per plane."
+        )
+    _require_channel(len(array), separate, channel, path)
+    chosen = array if channel is None else array[channel - 1 : channel]
+    yield source_of(chosen.transpose(1, 2, 0))
 
 
 def source_of(picture: NDArray[Any]) -> PictureSource:
-    """Return a picture (y, x) or (y, x, colour) in memory as a source of windows; see :func:`open_picture`."""
+    """Return a picture (y, x) or (y, x, colour) in memory as a source of windows; see :func:`open_picture`.
+
+    Raises
+    ------
+    InputError
+        If it has more than four colours.
+    """
     array = picture[..., None] if picture.ndim == 2 else picture
+    if array.ndim != 3 or array.shape[2] > MOST_COLOURS:
+        raise InputError(
+            f"Expected a picture (y, x) or (y, x, 1 to {MOST_COLOURS} colours); got shape {picture.shape}."
+        )
     colours = array[..., :3] if array.shape[2] >= 3 else array[..., :1]
     return PictureSource(
         shape=(colours.shape[0], colours.shape[1]), read=lambda rows, columns: colours[rows, columns], whole=True
     )
+
+
+def _separate_channels(file: tifffile.TiffFile) -> int:
+    """Return how many channels, that are no colours of a pixel, the first series of a TIFF declares."""
+    series = file.series[0]
+    return int(series.shape[series.axes.index("C")]) if "C" in series.axes else 1
+
+
+def _require_channel(found: int, separate: int, channel: int | None, path: Path) -> None:
+    if channel is None and (found > MOST_COLOURS or separate > 1):
+        raise InputError(
+            f"{path}: expected a grey or coloured picture; found {found} channels. Say which one shows the nuclei: "
+            f"--channel 1 to {found}."
+        )
+    if channel is not None and not 1 <= channel <= found:
+        raise InputError(f"{path}: channel {channel} was asked for; the picture has {found}.")
 
 
 @contextmanager
@@ -112,7 +153,7 @@ def _can_be_windowed(file: tifffile.TiffFile) -> bool:
 class _TiffWindows:
     """Windows of the first page of a TIFF; its tiles or strips are decoded when they are needed."""
 
-    def __init__(self, file: tifffile.TiffFile, path: Path) -> None:
+    def __init__(self, file: tifffile.TiffFile, path: Path, channel: int | None) -> None:
         page = file.pages.first
         self._file, self._page, self._path = file, page, path
         self._length = path.stat().st_size
@@ -121,13 +162,19 @@ class _TiffWindows:
         else:
             self._side = (page.rowsperstrip, page.imagewidth)
         self._across = -(-page.imagewidth // self._side[1])
-        self._colours = 3 if page.samplesperpixel >= 3 else 1
+        if channel is not None:
+            self._taken = slice(channel - 1, channel)
+        else:
+            self._taken = slice(0, 3 if page.samplesperpixel >= 3 else 1)
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Return pixels (y, x, colour)."""
         height, width = self._side
-        window = np.zeros((rows.stop - rows.start, columns.stop - columns.start, self._colours), self._page.dtype)
+        window = np.zeros(
+            (rows.stop - rows.start, columns.stop - columns.start, self._taken.stop - self._taken.start),
+            self._page.dtype,
+        )
         for row in range(rows.start // height, -(-rows.stop // height)):
             for column in range(columns.start // width, -(-columns.stop // width)):
                 part = self._part(row * self._across + column)
@@ -167,5 +214,5 @@ class _TiffWindows:
             raise ImageReadError(f"{self._path}: part {index} of the picture is damaged ({error}).") from error
         if data is None:  # a part that was never written
             data = np.zeros((1, *self._side, page.samplesperpixel), page.dtype)
-        kept: NDArray[Any] = data[0, ..., : self._colours]
+        kept: NDArray[Any] = data[0, ..., self._taken]
         return kept

@@ -78,11 +78,14 @@ def read_tiff(path: Path) -> Image:
         with tifffile.TiffFile(path) as file:
             _check_tiff_length(file, path)
             array, axes = file.series[0].asarray(), file.series[0].axes
+            inks = file.pages.first.photometric == tifffile.PHOTOMETRIC.SEPARATED
     except (*_DAMAGE, RuntimeError, IndexError) as error:
         raise ImageReadError(
             f"{path}: expected a complete TIFF image; it is truncated or damaged ({error}). Copy or export it again."
         ) from error
     stack = _channels_first(np.asarray(array), axes, path)
+    if inks and len(stack) >= 4 and stack.dtype.kind == "u":
+        stack = _colours_of_inks(stack)
     if not has_spacing_file(path) and stack.ndim == 4:
         _log.warning("%s: no %s beside the stack; its spacing is taken as 1 mm", path, spacing_file(path).name)
     return Image(array=stack, grid=_grid(path, stack.shape[1:]))
@@ -213,6 +216,14 @@ def _channels_first(array: NDArray[Any], axes: str, path: Path) -> NDArray[Any]:
             "Save one file per channel and time point."
         )
     return np.ascontiguousarray(np.moveaxis(array, channel[0], 0) if channel else array[None])
+
+
+def _colours_of_inks(inks: NDArray[Any]) -> NDArray[Any]:
+    """Return red, green and blue of cyan, magenta, yellow and black (4, ...), as Pillow does; more channels go."""
+    full = np.float64(np.iinfo(inks.dtype).max)
+    light = full - inks[:4]
+    colours: NDArray[Any] = np.rint(light[:3] * light[3] / full).astype(inks.dtype)
+    return colours
 
 
 def _grid(path: Path, shape: tuple[int, ...]) -> Grid:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from delineate.execution import Cancellation, Progress, Silent
 from delineate.inference.precision import as_input
+from delineate.masks.hover_decoding import HoverDecoding
 from delineate.masks.instance_decoding import Decoding, decode_instances
 from delineate.networks.instance_unet import MAPS, InstanceUNet
 from delineate.planning.recipe import Precision
@@ -33,6 +34,10 @@ class Predictor(Protocol):
 
     stretched: ClassVar[bool]
     """Whether it wants pictures stretched to 0 to 1; else the numbers of 8-bit pictures."""
+
+    @property
+    def decoding(self) -> Decoding | HoverDecoding:
+        """Thresholds and lengths of the decoding."""
 
     @property
     def halo(self) -> int:
@@ -73,11 +78,12 @@ class InstancePredictor:
 
     def row(self, read: ReadWindow, shape: tuple[int, int], index: int, cancellation: Cancellation) -> NDArray[Any]:
         """See :class:`Predictor`."""
-        tiles = []
+        # filled tile by tile: joining tiles would hold the row twice
+        answer = np.empty((self.network.maps, min(TILE, shape[0] - index * TILE), shape[1]), dtype=np.uint8)
         for left in range(0, shape[1], TILE):
             cancellation.check()
-            tiles.append(self._tile(read, shape, index * TILE, left))
-        return np.concatenate(tiles, axis=2)
+            answer[:, :, left : left + TILE] = self._tile(read, shape, index * TILE, left)
+        return answer
 
     def _tile(self, read: ReadWindow, shape: tuple[int, int], top: int, left: int) -> NDArray[np.uint8]:
         reach = self.network.reach
@@ -218,18 +224,29 @@ class _Band:
         self._read, self._shape, self._predictor, self._cancellation = read, shape, predictor, cancellation
         self._height = predictor.row_height
         self._rows: dict[int, NDArray[Any]] = {}
+        self._done = 0
+        """Rows of the picture above it were forgotten."""
 
     def window(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return the maps (map, y, x) of a window; rows above it are forgotten."""
-        height = self._height
-        for old in [index for index in self._rows if (index + 1) * height <= rows.start]:
-            del self._rows[old]
-        parts = [self._row(index) for index in range(rows.start // height, -(-rows.stop // height))]
-        first = rows.start // height * height
-        joined = np.concatenate([part[:, :, columns] for part in parts], axis=1)
-        return joined[:, rows.start - first : rows.stop - first]
+        """Return the maps (map, y, x) of a window; rows above it are forgotten, so windows come from top to bottom."""
+        self._forget(rows.start)
+        indices = range(rows.start // self._height, -(-rows.stop // self._height))
+        joined = np.concatenate([self._row(index)[:, :, columns] for index in indices], axis=1)
+        return joined[:, : rows.stop - rows.start]
+
+    def _forget(self, until: int) -> None:
+        """Let go of the rows above; of the row of tiles that goes on below only what is still needed is held."""
+        for index in list(self._rows):
+            first = max(self._done, index * self._height)
+            if (index + 1) * self._height <= until:
+                del self._rows[index]
+            elif first < until:
+                self._rows[index] = self._rows[index][:, until - first :].copy()
+        self._done = until
 
     def _row(self, index: int) -> NDArray[Any]:
+        """Return a row of tiles without the pixel rows that were forgotten."""
         if index not in self._rows:
-            self._rows[index] = self._predictor.row(self._read, self._shape, index, self._cancellation)
+            made = self._predictor.row(self._read, self._shape, index, self._cancellation)
+            self._rows[index] = made[:, max(0, self._done - index * self._height) :]
         return self._rows[index]

@@ -73,10 +73,21 @@ def stretch_of_sample(sample: NDArray[Any]) -> Stretch:
     InputError
         If the sample holds values that are not finite.
     """
-    if not np.isfinite(sample).all():
-        raise InputError("The picture holds values that are not finite (NaN or infinite); export it again.")
+    require_finite(sample)
     low, high = np.percentile(sample, (LOW, HIGH))
     return Stretch(low=float(low), high=float(high))
+
+
+def require_finite(values: NDArray[Any]) -> None:
+    """Refuse pixels that are no numbers.
+
+    Raises
+    ------
+    InputError
+        If there are some.
+    """
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError("The picture holds values that are not finite (NaN or infinite); export it again.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,9 @@ from markupsafe import Markup
 
 from delineate.clinical.monitoring import FeatureAlarm, FeatureChart, Monitoring
 from delineate.execution.atomic import write_bytes
-from delineate.metrics.control_charts import Baseline, NumberCharts, ProportionChart
+from delineate.metrics.chart_alarms import NumberCharts
+from delineate.metrics.chart_baseline import Baseline
+from delineate.metrics.proportion_chart import ProportionChart
 from delineate.reports.axes import Axis, Frame, axis_for
 from delineate.reports.report_data import Fact
 from delineate.reports.svg import Node, element, hover, label, number, picture, quantity

@@ -1,4 +1,4 @@
-"""What the metrics of the table are called, mean and how their numbers are written for people."""
+"""How the numbers of metrics are written for people, and which of them say different things."""
 
 from __future__ import annotations
 
@@ -8,85 +8,13 @@ from dataclasses import dataclass, replace
 
 from delineate.metrics.cohort import CaseRows
 from delineate.metrics.evaluation import directions
+from delineate.metrics.evaluation.definitions import TEXTS
 from delineate.metrics.statistics import Estimate, Interval
 from delineate.metrics.table import METRICS
 from delineate.reports.svg import number, quantity
 
 SMALL_ML = 0.1
 """If no reference is larger, sizes read better in mm³."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MetricWords:
-    """A metric for readers."""
-
-    label: str
-    definition: str
-
-
-_P95 = "95th percentile of the distances from one surface to the other"
-_P, _R = "P (prediction)", "R (reference)"
-
-METRIC_WORDS: dict[str, MetricWords] = {
-    "dice": MetricWords(label="Dice", definition=f"2 |P and R| / (|P| + |R|) of the voxels of {_P} and {_R}"),
-    "iou": MetricWords(label="IoU", definition="|P and R| / |P or R|, intersection over union (Jaccard)"),
-    "precision": MetricWords(label="Precision", definition="|P and R| / |P|, share of predicted voxels that are right"),
-    "recall": MetricWords(label="Recall", definition="|P and R| / |R|, share of reference voxels that were found"),
-    "specificity": MetricWords(
-        label="Specificity", definition="share of voxels outside R that are outside P; depends on the image's size"
-    ),
-    "volume_similarity": MetricWords(label="Volume similarity", definition="1 - |V(P) - V(R)| / (V(P) + V(R))"),
-    "volume_error": MetricWords(label="Size error", definition="size of P - size of R; positive is too large"),
-    "absolute_volume_error": MetricWords(label="Absolute size error", definition="|size of P - size of R|"),
-    "relative_volume_error": MetricWords(
-        label="Relative size error",
-        definition="(size of P - size of R) / size of R; no value if R is empty",
-    ),
-    "hd": MetricWords(label="HD", definition="Hausdorff distance: largest distance from one surface to the other"),
-    "hd95": MetricWords(label="HD95", definition=f"{_P95}, the larger of the two directions; border voxels"),
-    "hd95_directed_mean": MetricWords(
-        label="HD95, mean of directions", definition=f"{_P95}, mean of the two directions; border voxels"
-    ),
-    "hd95_pooled": MetricWords(label="HD95, pooled", definition=f"{_P95}, both directions together; border voxels"),
-    "hd95_area_weighted": MetricWords(
-        label="HD95, by area", definition=f"{_P95}, weighted by area, the larger of the two directions"
-    ),
-    "assd": MetricWords(
-        label="ASSD", definition="mean distance of all border voxels of either surface to the other surface"
-    ),
-    "assd_area_weighted": MetricWords(
-        label="ASSD, by area", definition="mean distance of either surface to the other, weighted by area"
-    ),
-    "masd": MetricWords(label="MASD", definition="mean of the two directed mean distances; border voxels"),
-    "masd_area_weighted": MetricWords(
-        label="MASD, by area", definition="mean of the two directed mean distances, weighted by area"
-    ),
-    "nsd": MetricWords(
-        label="Surface Dice", definition="share of both surfaces (area) that lies within the tolerance of the other"
-    ),
-    "nsd_voxels": MetricWords(
-        label="Surface Dice, voxels", definition="share of both surfaces' border voxels within the tolerance"
-    ),
-    "boundary_iou": MetricWords(
-        label="Boundary IoU", definition="IoU of the voxels at most two of the largest spacings inside each mask"
-    ),
-    "added_path_length": MetricWords(
-        label="Added path length", definition="length of R's contours, slice by slice, beyond the tolerance of P's"
-    ),
-    "centre_line_dice": MetricWords(
-        label="Centre-line Dice", definition="2 T S / (T + S); T share of P's centre line in R, S share of R's in P"
-    ),
-    "lesion_sensitivity": MetricWords(
-        label="Lesion sensitivity", definition="share of R's lesions that P touches; no value without lesions in R"
-    ),
-    "lesion_false_positives": MetricWords(
-        label="False lesions", definition="predicted lesions that touch no lesion of R, per case"
-    ),
-    "lesion_f1": MetricWords(
-        label="Lesion F1", definition="2 D / (2 D + FP + FN); D found, FN missed, FP false lesions"
-    ),
-}
-"""By the metric's name; the full definitions stand in ``docs/metrics.md``."""
 
 
 TELLING = (("dice",), ("hd95", "hd95_area_weighted", "hd95_pooled", "hd95_directed_mean"), ("nsd", "nsd_voxels"))
@@ -168,7 +96,7 @@ def units_of(cases: Sequence[CaseRows], *, planar: bool, calibrated: bool) -> Un
 
 def label_of(metric: str) -> str:
     """Return the metric's name for readers."""
-    return METRIC_WORDS[metric].label if metric in METRIC_WORDS else metric
+    return TEXTS[metric].label if metric in TEXTS else metric
 
 
 def direction_of(metric: str) -> str:

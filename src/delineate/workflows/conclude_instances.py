@@ -70,6 +70,8 @@ class InstanceConclusion:
     pictures: tuple[ScoredPicture, ...]
     choice: DecodingChoice
     held: tuple[HeldOut, ...]
+    before: tuple[InstanceScores, ...] = ()
+    """Scores of the model that the training started from, on the same pictures; empty if it started from none."""
 
 
 def conclude_instances(
@@ -95,17 +97,17 @@ def conclude_instances(
     Interrupted
         If a stop was requested.
     """
-    held = _predicted(run, weights, device, progress or Silent(), cancellation or Cancellation())
+    progress, cancellation = progress or Silent(), cancellation or Cancellation()
+    before = _scores_before(run, device, progress, cancellation)
+    held = _predicted(run, weights, device, progress, cancellation)
     choice = choose_decoding(
         [HeldOutMaps(group=one.group, maps=one.maps[:MAPS], instances=one.instances) for one in held]
     )
     pictures = tuple(_scored(one, choice.decoding, len(run.type_names)) for one in held)
-    groups = tuple(
-        score_group(group, [picture for picture in pictures if picture.group == group])
-        for group in dict.fromkeys(one.group for one in held)
-    )
+    groups = _grouped(pictures)
     types = score_types(run.type_names, pictures)
     told = _told(groups, types, pictures, len(choice.tried))
+    told |= {"scores_before": [_plain(asdict(one)) for one in before]} if before else {}
     package = InstancePackage(
         name=" + ".join(dataset.name for dataset in run.datasets),
         software=f"delineate {__version__}",
@@ -121,7 +123,27 @@ def conclude_instances(
     )
     write_text(run.folder / SCORES, json.dumps(_by_picture(told, pictures), indent=1, allow_nan=False))
     written = write_instance_package(target, package)
-    return InstanceConclusion(package=written, groups=groups, types=types, pictures=pictures, choice=choice, held=held)
+    return InstanceConclusion(
+        package=written, groups=groups, types=types, pictures=pictures, choice=choice, held=held, before=before
+    )
+
+
+def _grouped(pictures: Sequence[ScoredPicture]) -> tuple[InstanceScores, ...]:
+    return tuple(
+        score_group(group, [picture for picture in pictures if picture.group == group])
+        for group in dict.fromkeys(picture.group for picture in pictures)
+    )
+
+
+def _scores_before(
+    run: InstanceRun, device: str, progress: Progress, cancellation: Cancellation
+) -> tuple[InstanceScores, ...]:
+    """Score the network as the training found it, by the decoding of the model that it came from."""
+    network, transfer = run.fresh_network()
+    if run.start is None or transfer is None or not transfer.is_whole:
+        return ()
+    held = _predicted(run, network.state_dict(), device, progress, cancellation)
+    return _grouped([_scored(one, run.start.package.decoding, 0) for one in held])
 
 
 def _predicted(

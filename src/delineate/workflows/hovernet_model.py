@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,18 @@ def load_hovernet_model(path: Path, *, device: str = AUTO, published: bool = Fal
         typical_pixels=TYPICAL_PIXELS,
         pixel_um=PIXEL_UM,
         weights={},
+        identity=f"{path.name} {_hash_of(path)}",
     )
     decoding = HoverDecoding() if published else corrected(TYPICAL_PIXELS)
     place = torch.device(machine.device)
     return InstanceModel(
         package=package, predictor=HoverPredictor(network=network.to(place), decoding=decoding, device=place)
     )
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def state_of(content: dict[str, Any], path: Path) -> dict[str, Tensor]:

@@ -14,15 +14,16 @@ from delineate.workflows.hovernet_model import load_hovernet_model
 from delineate.workflows.segment_instances import InstanceModel, load_instance_model
 
 SHIPPED = Path(delineate.__file__).parent / "models"
-"""The models that come with the program, a folder each."""
-STANDARD = "nuclei"
-"""The one that is taken when none is named."""
+"""Where the models that come with the program lie, each in a folder of its name."""
+UNTYPED, TYPED = "nuclei", "nuclei-typed"
+"""Their names: for every picture, and for haematoxylin and eosin with the types of its training."""
 
 
 def open_nuclei_model(
     path: Path | None = None,
     *,
     types: Path | None = None,
+    typed: bool = False,
     device: str = AUTO,
     precision: str = AUTO,
     published_decoding: bool = False,
@@ -32,11 +33,12 @@ def open_nuclei_model(
     Parameters
     ----------
     path
-        A package that ``delineate run`` wrote, or a run's folder; or a checkpoint of HoVer-Net; or the name of a model
-        that comes with the program (``nuclei``, ``nuclei-typed``), unless a model lies at a path called so. None:
-        ``nuclei``.
+        A package that ``delineate run`` wrote, or a run's folder; a checkpoint of HoVer-Net; or the name of a model of
+        the program, ``nuclei`` or ``nuclei-typed``. None: one of these, by ``types`` and ``typed``.
     types
         JSON with the names of its types; None: as the model names them.
+    typed
+        The types of nuclei are wanted.
     device, precision
         Where and in which number format it computes.
     published_decoding
@@ -45,43 +47,49 @@ def open_nuclei_model(
     Raises
     ------
     ModelError
-        If there is no such model, or it is damaged.
+        If there is no model, or it is damaged.
     UsageError
-        If the names do not fit the model's types.
+        If the names of the types do not fit the model, or it has none and types are wanted.
     """
-    folder = _found(path)
-    if not (folder / DOCUMENT).is_file() and (folder / "model" / DOCUMENT).is_file():
-        folder = folder / "model"
+    folder = find_package(path or Path(TYPED if typed or types is not None else UNTYPED))
     if folder.is_file():
         model = load_hovernet_model(folder, device=device, published=published_decoding)
+    elif published_decoding:
+        raise UsageError(
+            f"--published-decoding is for checkpoints of HoVer-Net; {folder} is a model of `delineate run`."
+        )
     else:
         model = load_instance_model(folder, device=device, precision=precision)
+    if typed and not model.package.type_names:
+        raise UsageError(f"The model {model.package.name} tells no types; leave --typed away, or use another model.")
     return model if types is None else with_type_names(model, read_type_names(types))
 
 
-def shipped_models() -> tuple[str, ...]:
-    """Return the names of the models that come with this installation."""
-    return tuple(sorted(document.parent.name for document in SHIPPED.glob(f"*/{DOCUMENT}")))
+def find_package(path: Path) -> Path:
+    """Return the folder (or checkpoint) that a path means: itself, a run's model, or a model of the program by name.
 
-
-def _found(path: Path | None) -> Path:
-    named = path or Path(STANDARD)
-    models = shipped_models()
-    if path is not None and (path.is_file() or (path / DOCUMENT).is_file() or (path / "model" / DOCUMENT).is_file()):
+    Raises
+    ------
+    ModelError
+        If it is the name of a model that does not come with this installation.
+    """
+    inner = path / "model"
+    if path.is_file() or (path / DOCUMENT).is_file():
         return path
-    if str(named) in models:
-        return SHIPPED / named
-    if path is not None and path.is_dir():
+    if (inner / DOCUMENT).is_file():
+        return inner
+    if str(path) not in (UNTYPED, TYPED):
         return path
-    known = f"This installation comes with {', '.join(models) or 'no model of nuclei'}."
-    raise ModelError(
-        f"{named}: expected a model that `delineate run` trained on pictures with instances (its package, or the run's "
-        f"folder), a checkpoint of HoVer-Net, or a name; found nothing. {known} Name another with --model."
-    )
+    if not (SHIPPED / path / DOCUMENT).is_file():
+        raise ModelError(
+            f"This installation has no model {path} (expected in {SHIPPED / path}). Name one with --model: a "
+            "package that `delineate run` trained on pictures with instances."
+        )
+    return SHIPPED / path
 
 
 def load_nuclei_model(path: Path | str | None = None, *, device: str = AUTO, precision: str = AUTO) -> InstanceModel:
-    """Read a model of nuclei, by place or by name, for ``segment(picture)``; see :func:`open_nuclei_model`."""
+    """Read a model of nuclei for ``segment(picture)``; see :func:`open_nuclei_model`."""
     return open_nuclei_model(None if path is None else Path(path), device=device, precision=precision)
 
 

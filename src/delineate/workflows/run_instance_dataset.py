@@ -22,6 +22,7 @@ from delineate.formats.datasets.verify_instances import verify_instances
 from delineate.formats.instance_card import write_card
 from delineate.formats.instance_package import DOCUMENT, WEIGHTS, is_instance_package
 from delineate.formats.recipe_json import recipe_from_json, recipe_to_json
+from delineate.metrics.instance_scores import InstanceScores
 from delineate.planning.machine import Machine
 from delineate.planning.recipe import Recipe
 from delineate.preprocessing.pictures import Zoom
@@ -40,6 +41,7 @@ from delineate.workflows.run_instances import (
     plan_instances,
     train_instances,
 )
+from delineate.workflows.start_instances import InstanceStart, read_instance_start
 
 STANDARD_STEPS = 40_000
 """Without a budget: about 320 000 crops, twice the published schedule of StarDist on the same data."""
@@ -69,6 +71,8 @@ class InstanceSettings:
     sources: Mapping[str, str] = field(default_factory=dict)
     """Owner and licence of data sets by their folder's name, for the model's card."""
     command: str = "delineate run"
+    start_model: Path | None = None
+    """A trained model of instances to start from; None: from random weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -121,7 +125,8 @@ def run_instance_dataset(
     _require_known(settings.sources, sources)
     if strange := [str(source) for source in sources if not is_instance_dataset(source)]:
         raise DatasetError("Data sets of instances can be trained together only with others of their kind.", strange)
-    _claim(out, sources, settings)
+    start = None if settings.start_model is None else read_instance_start(settings.start_model)
+    _claim(out, sources, settings, start)
     _require_free(out / MODEL)
     machine = find_machine(settings.device)
     odd = _oddities(sources, progress, cancellation)
@@ -132,6 +137,7 @@ def run_instance_dataset(
         iterations=STANDARD_STEPS,
         pixel_um=settings.pixel_um,
         machine=machine,
+        start=start,
     )
     assignment = assignment_of(run)
     run = _decided(run, assignment, settings, machine, watch)
@@ -175,6 +181,7 @@ def conclude(
         "steps": trained.steps,
         "training_seconds": round(trained.seconds, 1),
         "parameters": sum(tensor.numel() for tensor in trained.weights.values()),
+        **_origin(run),
     }
     conclusion = conclude_instances(
         run,
@@ -190,6 +197,11 @@ def conclude(
     return conclusion
 
 
+def _origin(run: InstanceRun) -> dict[str, Any]:
+    _, transfer = run.fresh_network()
+    return {} if run.start is None or transfer is None else {"origin": run.start.facts(transfer)}
+
+
 def _oddities(sources: Sequence[Path], progress: Progress, cancellation: Cancellation) -> tuple[str, ...]:
     """Read all data; faults are raised, and what is odd is returned."""
     datasets = [open_instance_dataset(source) for source in sources]
@@ -203,7 +215,7 @@ def _require_known(told: Mapping[str, str], sources: Sequence[Path]) -> None:
         raise UsageError(f"Sources are told of {', '.join(unknown)}, but the data sets are {', '.join(sorted(names))}.")
 
 
-def _claim(out: Path, sources: Sequence[Path], settings: InstanceSettings) -> None:
+def _claim(out: Path, sources: Sequence[Path], settings: InstanceSettings, start: InstanceStart | None) -> None:
     """Write down what the folder is for, or check that it is for the same.
 
     Raises
@@ -216,6 +228,7 @@ def _claim(out: Path, sources: Sequence[Path], settings: InstanceSettings) -> No
         "datasets": [str(source.resolve()) for source in sources],
         "budget_seconds": settings.budget_seconds,
         "pixel_um": settings.pixel_um,
+        "from": None if start is None else start.package.identity,
     }
     if path.is_file():
         stood = json.loads(path.read_text(encoding="utf-8"))
@@ -239,7 +252,7 @@ def _decided(
         stood = json.loads(path.read_text(encoding="utf-8"))
         recipe = recipe_from_json(stood["recipe"], source=str(path))
         return replace(run, recipe=recipe, reasons=tuple(stood["reasons"]))
-    recipe, reason = run.recipe, f"{STANDARD_STEPS} steps, as no time was set."
+    recipe, reason = run.recipe, f"{run.recipe.iterations} steps, as no time was set."
     if settings.budget_seconds is not None:
         seconds = measure_instance_step(assignment, machine.device)
         recipe, reason = _fitted(run, seconds, settings.budget_seconds - watch.elapsed, settings.budget_seconds)
@@ -260,7 +273,8 @@ def _fitted(run: InstanceRun, step_seconds: float, left: float, budget: float) -
     pixels = float(sum(_pixels(run)))
     per_pixel = FORWARD_SHARE * step_seconds / (recipe.batch_size * recipe.patch_size[0] * recipe.patch_size[1])
     groups = 2 * len(run.datasets)
-    scoring = pixels * (per_pixel + 2 * DECODING_SECONDS) + groups * 10 * (1 << 21) * DECODING_SECONDS
+    passes = 1 if run.start is None else 2  # what the training starts from is scored too
+    scoring = passes * pixels * (per_pixel + 2 * DECODING_SECONDS) + groups * 10 * (1 << 21) * DECODING_SECONDS
     reserve = min(REPORT_SECONDS + min(scoring, 4 * pixels * per_pixel + 30), MOST_RESERVE * budget)
     seconds = max(1.0, left - reserve)
     steps = max(LEAST_STEPS, round(seconds / step_seconds))
@@ -318,7 +332,7 @@ def _report(
         type_means=(_number(package.facts["mPQ+"]), _number(package.facts["mPQ (PanNuke)"])),
         pictures=conclusion.pictures,
         drawings=tuple(_drawings(conclusion)),
-        decisions=(*run.reasons, _decoding_words(conclusion)),
+        decisions=(*run.reasons, _decoding_words(conclusion), *map(_before_words, conclusion.before)),
         curve=_curve(run.folder / TRAINING / METRICS_FILE),
         facts=(
             Fact(label="Command", value=circumstances.settings.command),
@@ -355,6 +369,13 @@ def _decoding_words(conclusion: InstanceConclusion) -> str:
     )
 
 
+def _before_words(group: InstanceScores) -> str:
+    return (
+        f"{group.group}: before this training the model that it started from reached an AP@0.5 of {group.ap50:.3f} and "
+        f"a PQ of {group.pq:.3f} on the same held-out pictures."
+    )
+
+
 def _warnings(run: InstanceRun, conclusion: InstanceConclusion, trained: TrainedFold) -> tuple[str, ...]:
     found = list(trained.notices)
     if not conclusion.held:
@@ -365,7 +386,12 @@ def _warnings(run: InstanceRun, conclusion: InstanceConclusion, trained: Trained
         found.append(
             "The data sets have objects of different size; give --diameter when pictures are segmented with this model."
         )
-    if trained.steps < 2000:
+    if run.start is not None and (seen := run.start.seen([dataset.name for dataset in run.datasets])):
+        found.append(
+            f"The model that this one started from was trained on data of the name {', '.join(seen)}; it may have seen "
+            "the held-out pictures, and the scores may be too good."
+        )
+    if trained.steps < 2000 and run.start is None:
         found.append(f"The training had {trained.steps} steps only; a longer one will find more.")
     return tuple(found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from delineate.errors import DatasetError
 from delineate.execution import Cancellation, Progress, write_text
 from delineate.formats.datasets.instance_dataset import InstanceCase, InstanceDataset, open_instance_dataset
+from delineate.networks.instance_transfer import InstanceTransfer
 from delineate.networks.instance_unet import InstanceUNet
 from delineate.planning.instance_size import FITTING, TYPICAL_PIXELS, diameters_of, median_diameter, zoom_for
 from delineate.planning.likeness import groups_of_likeness, is_coloured, look_of
@@ -25,6 +26,7 @@ from delineate.preprocessing.pictures import Zoom, stretch_of
 from delineate.training.instances import InstanceAssignment, InstanceImage, InstanceSource, instance_task
 from delineate.training.loop import TrainedFold, fit_task
 from delineate.training.session import Runtime
+from delineate.workflows.start_instances import InstanceStart
 
 WIDTHS = (24, 48, 96, 160)
 PATCH = (192, 192)
@@ -49,6 +51,8 @@ class InstanceRun:
     type_names: tuple[str, ...]
     folder: Path
     recipe: Recipe
+    start: InstanceStart | None = None
+    """The model that the first weights come from; None: they are random."""
     reasons: tuple[str, ...] = ()
     """What was decided on the data, and why."""
 
@@ -56,6 +60,17 @@ class InstanceRun:
     def zoom(self) -> float:
         """How much larger pictures of this kind are made; 1 if data sets differ."""
         return self.zooms[0] if len(set(self.zooms)) == 1 else 1.0
+
+    def fresh_network(self) -> tuple[InstanceUNet, InstanceTransfer | None]:
+        """Return the network before training, and what it has of the model that it starts from.
+
+        Raises
+        ------
+        ModelError
+            If that model has another network.
+        """
+        network = InstanceUNet(types=len(self.type_names), widths=WIDTHS, seed=self.recipe.seed)
+        return network, None if self.start is None else self.start.begun(network, self.type_names)
 
 
 def plan_instances(
@@ -66,6 +81,7 @@ def plan_instances(
     iterations: int,
     pixel_um: float | None = None,
     machine: Machine | None = None,
+    start: InstanceStart | None = None,
 ) -> InstanceRun:
     """Open data sets, hold out a part of each by groups, measure their objects, and decide the recipe.
 
@@ -83,11 +99,15 @@ def plan_instances(
         Micrometres per pixel of all pictures; None: not told.
     machine
         Where it is trained; None: in bfloat16.
+    start
+        A trained model to start from; None: from random weights.
 
     Raises
     ------
     DatasetError
         If a folder is not understood, holds no instance, or data sets declare different types.
+    ModelError
+        If the model to start from has another network.
     """
     datasets = tuple(open_instance_dataset(folder) for folder in folders)
     _require_distinct(datasets)
@@ -99,7 +119,7 @@ def plan_instances(
     held_out = _split(datasets, out / SPLIT)
     sizes = [_size_words(*each) for each in zip(datasets, diameters, zooms, strict=True)]
     parts = [_split_words(dataset, names) for dataset, names in zip(datasets, held_out, strict=True)]
-    return InstanceRun(
+    run = InstanceRun(
         datasets=datasets,
         held_out=held_out,
         diameters=diameters,
@@ -109,7 +129,17 @@ def plan_instances(
         folder=out,
         reasons=(*sizes, *parts),
         recipe=_recipe(budget_seconds, iterations, bfloat16=machine is None or machine.bfloat16),
+        start=start,
     )
+    return run if start is None else _started(run, start)
+
+
+def _started(run: InstanceRun, start: InstanceStart) -> InstanceRun:
+    """Return the run with the recipe of a training that goes on from a model, and what is taken over of it."""
+    _, transfer = run.fresh_network()
+    recipe = start.tuned(run.recipe)
+    words = start.reasons(transfer, recipe) if transfer is not None else ()
+    return replace(run, recipe=recipe, reasons=(*run.reasons, *words))
 
 
 def train_instances(
@@ -123,7 +153,7 @@ def train_instances(
     """Train, or go on with what stands in the folder; see :func:`delineate.training.fit`."""
     learnt = assignment or assignment_of(run)
     return fit_task(
-        InstanceUNet(types=len(run.type_names), widths=WIDTHS, seed=run.recipe.seed),
+        run.fresh_network()[0],
         run.recipe,
         lambda runtime: instance_task(learnt, runtime),
         run.folder / TRAINING,
@@ -141,6 +171,7 @@ def assignment_of(run: InstanceRun) -> InstanceAssignment:
         widths=WIDTHS,
         training=_sources(run, training=True),
         validation=_sources(run, training=False),
+        origin="" if run.start is None else run.start.package.identity,
     )
 
 

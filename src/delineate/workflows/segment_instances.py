@@ -23,7 +23,7 @@ from delineate.masks.instance_shapes import measure_instances
 from delineate.masks.instance_types import types_of_instances
 from delineate.masks.label_rows import LabelRows
 from delineate.networks.instance_unet import MAPS, InstanceUNet
-from delineate.preprocessing.pictures import ReadWindow, Stretch, Zoom, sampling_step, stretch_of_sample
+from delineate.preprocessing.pictures import ReadWindow, Stretch, Zoom, require_finite, sampling_step, stretch_of_sample
 from delineate.training.machine import AUTO, find_machine
 
 TILE = 1024
@@ -182,7 +182,13 @@ def _normalised(source: PictureSource, *, stretched: bool) -> ReadWindow:
         stretch, scale = Stretch(low=0.0, high=255.0), 255.0
     else:
         stretch, scale = stretch_of_sample(source.sample(every)), 1.0 if stretched else 255.0
-    return lambda rows, columns: stretch.applied(source.read(rows, columns)) * np.float32(scale)
+
+    def read(rows: slice, columns: slice) -> NDArray[np.float32]:
+        values = source.read(rows, columns)
+        require_finite(values)  # the sample may have passed over single pixels
+        return stretch.applied(values) * np.float32(scale)
+
+    return read
 
 
 def _on_picture(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from delineate import __version__
 from delineate.errors import DatasetError, DelineateError, Interrupted, SomeCasesFailed
 from delineate.execution import Cancellation, Progress, Silent
 from delineate.formats.instance_files import Append, geojson_writer, hovernet_writer, table_writer
@@ -19,34 +20,36 @@ from delineate.formats.magic import image_ending, image_stem
 from delineate.formats.picture_windows import PictureSource, open_picture
 from delineate.masks.label_rows import LabelRows
 from delineate.reports.instance_picture import LONGEST_SIDE, instance_picture
+from delineate.workflows.picture_results import (
+    GEOJSON,
+    HOVERNET,
+    LABELS,
+    SHOWN,
+    TABLE,
+    Counted,
+    counted_before,
+    open_results,
+    write_counts,
+)
 from delineate.workflows.segment_instances import TILE, FoundInstances, InstanceModel, PictureScale
 
-LABELS, GEOJSON, TABLE, HOVERNET, SHOWN = ".tif", ".geojson", ".csv", ".hovernet.json", ".png"
-"""Endings of the files of a picture."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Counted:
-    """What was found in one picture."""
-
-    name: str
-    count: int
-    by_type: tuple[tuple[str, int], ...]
-
-
-def segment_pictures(
+def segment_pictures(  # noqa: PLR0913 - one keyword per choice of the command line
     model: InstanceModel,
     paths: Sequence[Path],
     out: Path,
     *,
     scale: PictureScale | None = None,
+    channel: int | None = None,
     tile: int = TILE,
+    overwrite: bool = False,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
 ) -> tuple[Counted, ...]:
     """Segment pictures; per picture ``{name}.tif`` (labels), ``.geojson``, ``.csv``, ``.hovernet.json`` and ``.png``.
 
-    Memory does not grow with the height of a picture if it is a tiled or stripped TIFF, and hardly with its width.
+    ``counts.csv`` holds a row per picture, ``nuclei.json`` the model and the settings. Memory does not grow with the
+    height of a picture if it is a tiled or stripped TIFF, and hardly with its width.
 
     Parameters
     ----------
@@ -55,11 +58,15 @@ def segment_pictures(
     paths
         Pictures, or folders of them.
     out
-        Folder for the results.
+        Folder for the results; pictures whose results stand there, made alike, are kept.
     scale
         Pixel size of the pictures, or size of their objects.
+    channel
+        Number, from 1, of the channel to look at; None: grey or colours as they are.
     tile
         Pixels per side that are decoded at a time.
+    overwrite
+        Segment again what stands in ``out``, also what was made otherwise.
     progress, cancellation
         Where to tell how far it is, and who may stop it.
 
@@ -67,39 +74,71 @@ def segment_pictures(
     ------
     DatasetError
         If there is no picture, or two would be written under one name.
+    UsageError
+        If ``out`` holds the pictures, or results that were made otherwise.
     SomeCasesFailed
         If pictures could not be segmented; the others are written.
     Interrupted
         If a stop was requested; finished pictures stay.
     """
-    progress, cancellation = progress or Silent(), cancellation or Cancellation()
-    found, failed = [], []
+    scale, progress, cancellation = scale or PictureScale(), progress or Silent(), cancellation or Cancellation()
+    found, failed = list[Counted](), list[str]()
     pictures = _pictures(paths)
+    open_results(out, pictures, _manner(model, scale, channel), overwrite=overwrite)
     for path in pictures:
         cancellation.check()
         try:
-            with open_picture(path) as source:
-                tiles = model.stream(source, scale=scale, tile=tile, progress=progress, cancellation=cancellation)
-                found.append(_written(tiles, source, out, image_stem(path), scale or PictureScale()))
+            counted = None if overwrite else counted_before(out, image_stem(path), model.package.type_names)
+            if counted is None:
+                with open_picture(path, channel=channel) as source:
+                    tiles = model.stream(source, scale=scale, tile=tile, progress=progress, cancellation=cancellation)
+                    counted = _written(tiles, source, out, image_stem(path), scale)
+            found.append(counted)
         except Interrupted:
             raise
         except DelineateError as error:
             failed.append(f"{path.name}: {error}")
+    write_counts(out, found, scale.pixel_um)
     if failed:
-        raise SomeCasesFailed(f"{len(failed)} of {len(pictures)} pictures could not be segmented.", failed)
+        raise SomeCasesFailed(
+            f"{len(failed)} of {len(pictures)} pictures could not be segmented; {len(found)} are in {out}.", failed
+        )
     return tuple(found)
+
+
+def _manner(model: InstanceModel, scale: PictureScale, channel: int | None) -> dict[str, Any]:
+    """Return everything that results depend on besides the picture, as JSON values."""
+    package = model.package
+    return {
+        "software": f"delineate {__version__}",
+        "model": package.identity,
+        "decoding": asdict(model.predictor.decoding),
+        "types": list(package.type_names),
+        "pixel_um": scale.pixel_um,
+        "diameter": scale.diameter,
+        "channel": channel,
+    }
 
 
 def _pictures(paths: Sequence[Path]) -> tuple[Path, ...]:
     found: list[Path] = []
     for path in paths:
-        found += sorted(p for p in path.iterdir() if image_ending(p)) if path.is_dir() else [path]
+        found += _visible(path) if path.is_dir() else [path]
     names = [image_stem(path) for path in found]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if not found or twice:
-        what = f"several are called {', '.join(twice[:5])}" if twice else "found none"
-        raise DatasetError(f"Expected pictures of different names in {', '.join(map(str, paths))}; {what}.")
+    if not found:
+        raise DatasetError(f"Expected pictures in {', '.join(map(str, paths))}; found none.")
+    if twice:
+        raise DatasetError(
+            f"Expected pictures of different names in {', '.join(map(str, paths))}; several are called "
+            f"{', '.join(twice[:5])}. Rename them, or segment them into different folders."
+        )
     return tuple(found)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return the pictures in a folder, not below it; hidden ones (``._x.png`` of macOS archives) are left out."""
+    return sorted(path for path in folder.iterdir() if image_ending(path) and not path.name.startswith("."))
 
 
 def _written(
@@ -117,7 +156,7 @@ def _written(
         write_label_tiff(out / f"{name}{LABELS}", source.shape, rows, pixel_um=scale.pixel_um)
     overview.write(out / f"{name}{SHOWN}")
     kinds = tuple((kind, int((overview.types == i).sum())) for i, kind in enumerate(overview.type_names, start=1))
-    return Counted(name=name, count=len(overview.types), by_type=kinds)
+    return Counted(name=name, count=len(overview.types), by_type=kinds, pixels=source.shape[0] * source.shape[1])
 
 
 def _rows(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from delineate.errors import DatasetError, LabelError
 from delineate.formats.images import read_file, read_mask, whole_numbers
 from delineate.formats.magic import image_ending, image_stem
+from delineate.formats.picture_windows import MOST_COLOURS
 
 IMAGES, INSTANCES, TYPES = "images", "instances", "types"
 MOST_NUMBER = 10_000_000
@@ -78,7 +79,7 @@ class InstanceDataset:
         LabelError
             If sizes differ, numbers are not whole, or types are undeclared.
         """
-        picture = _colours(read_file(files.image).array, files)
+        picture = colours_of(read_file(files.image).array, files.image)
         numbers = whole_numbers(read_mask(files.instances).array[0], str(files.instances))
         if numbers.ndim != 2 or int(numbers.min(initial=0)) < 0 or int(numbers.max(initial=0)) > MOST_NUMBER:
             raise LabelError(
@@ -148,10 +149,19 @@ def majority_types(instances: NDArray[np.int32], kinds: NDArray[np.int64], count
     return types
 
 
-def _colours(array: NDArray[Any], files: InstanceFiles) -> NDArray[Any]:
-    """Return (y, x, 1 or 3) of (channel, y, x): alpha is left out, of two channels the first is taken."""
-    if array.ndim != 3:
-        raise LabelError(f"{files.image}: expected a picture of one plane; found shape {array.shape}.")
+def colours_of(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Return (y, x, 1 or 3) of (channel, y, x): alpha is left out, of two channels the first is taken.
+
+    Raises
+    ------
+    LabelError
+        If it is a stack, or has channels that are no colours.
+    """
+    if array.ndim != 3 or len(array) > MOST_COLOURS:
+        what = f"{len(array)} channels" if array.ndim == 3 else f"a stack of shape {array.shape}"
+        raise LabelError(
+            f"{path}: expected a plane of 1 to {MOST_COLOURS} colours; found {what}. Save the plane alone."
+        )
     picture = array.transpose(1, 2, 0)
     return picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1]
 

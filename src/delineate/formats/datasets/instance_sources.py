@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.errors import DatasetError, DelineateError, LabelError
+from delineate.formats.datasets.instance_dataset import colours_of
 from delineate.formats.images import read_file, read_mask
 from delineate.formats.magic import image_ending, image_stem
 from delineate.masks.drawn_objects import (
@@ -103,7 +104,7 @@ def _read_masks(case: Path) -> ReadCase:
     pictures = _images(case / "images")
     if len(pictures) != 1:
         raise LabelError(f"{case / 'images'}: expected one picture; found {len(pictures)}.")
-    picture = _colours(read_file(pictures[0]).array)
+    picture = colours_of(read_file(pictures[0]).array, pictures[0])
     masks, odd = [], []
     for path in _images(case / "masks"):
         array = read_mask(path).array[0]
@@ -282,7 +283,7 @@ def _coco_of(path: Path, folder: Path, content: Mapping[str, Any]) -> InstanceSo
         def read(name: str = name, mine: Sequence[Mapping[str, Any]] = mine) -> ReadCase:
             if name not in files:
                 raise LabelError(f"{path}: the picture {name} is not below {folder}.")
-            return _read_coco(path, _colours(read_file(files[name]).array), mine, numbers)
+            return _read_coco(path, colours_of(read_file(files[name]).array, files[name]), mine, numbers)
 
         cases.append(SourceCase(case_id=image_stem(Path(name)), read=read))
     names = tuple(str(category["name"]) for category in categories)
@@ -348,7 +349,7 @@ def _beside(
         def read_both() -> ReadCase:
             if path.stem not in pictures:
                 raise LabelError(f"{path}: no picture of this name lies in {images}.")
-            return read(path, _colours(read_file(pictures[path.stem]).array))
+            return read(path, colours_of(read_file(pictures[path.stem]).array, pictures[path.stem]))
 
         return read_both
 
@@ -401,14 +402,6 @@ def read_all(source: InstanceSourceFolder) -> Iterator[tuple[str, ReadCase | Del
 
 def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if image_ending(path) and not path.name.startswith("."))
-
-
-def _colours(array: NDArray[Any]) -> NDArray[Any]:
-    """Return (y, x, 1 or 3) of (channel, y, x): alpha is left out, of two channels the first is taken."""
-    if array.ndim != 3:
-        raise LabelError(f"Expected a picture of one plane; found shape {array.shape}.")
-    picture = array.transpose(1, 2, 0)
-    return picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1]
 
 
 def _whole(values: NDArray[Any], path: Path) -> NDArray[np.int32]:

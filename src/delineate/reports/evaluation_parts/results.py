@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from delineate.metrics.cohort import CohortRow
 from delineate.metrics.evaluation import directions
+from delineate.metrics.evaluation.definitions import TEXTS
 from delineate.metrics.evaluation.evaluation import Evaluation
 from delineate.metrics.evaluation.thresholds import ThresholdVerdict
 from delineate.metrics.evaluation.volume_agreement import VolumeAgreement
@@ -28,7 +29,7 @@ from delineate.reports.document import (
     columns_of,
 )
 from delineate.reports.evaluation_parts.phrases import limited
-from delineate.reports.metric_words import METRIC_WORDS, Units, direction_of, label_of, telling, worse
+from delineate.reports.metric_words import Units, direction_of, label_of, telling, worse
 from delineate.reports.svg import number
 
 MAX_TABLE_ROWS = 40
@@ -134,7 +135,7 @@ def _title(metric: str, units: Units) -> str:
 
 
 def _definition(evaluation: Evaluation, metric: str) -> str:
-    text = METRIC_WORDS[metric].definition
+    text = TEXTS[metric].words
     if metric not in ("nsd", "nsd_voxels", "added_path_length"):
         return text
     tolerances = dict.fromkeys(row.tolerance_mm for case in evaluation.cases for row in case.rows)

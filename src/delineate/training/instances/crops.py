@@ -143,8 +143,10 @@ def _placed(
     mirrored = -1 if settings.augment and generator.random() < 0.5 else 1
     cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom
     rows, columns = settings.size
-    v = (np.arange(rows, dtype=np.float32) - (rows - 1) / 2)[:, None]
-    u = (mirrored * (np.arange(columns, dtype=np.float32) - (columns - 1) / 2))[None]
+    # a crop that is only cut lies on the pixels: between two of them the nearest one would be taken twice
+    middle = [(size - 1) / 2 if settings.augment else size // 2 for size in settings.size]
+    v = (np.arange(rows, dtype=np.float32) - middle[0])[:, None]
+    u = (mirrored * (np.arange(columns, dtype=np.float32) - middle[1]))[None]
     centre = _centre(image, settings, generator)
     y = (cosine * v - sine * u + centre[0]).astype(np.float32)
     x = (sine * v + cosine * u + centre[1]).astype(np.float32)
@@ -186,7 +188,9 @@ def _mirrored(index: NDArray[np.int_], length: int) -> NDArray[np.int_]:
 
 
 def _type_map(instances: NDArray[Any], types: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    """Return the type of every pixel; unknown where nobody told it, which is not the same as background."""
     if types is None:
         return np.full(instances.shape, UNKNOWN_TYPE, dtype=np.float32)
     kinds: NDArray[np.float32] = types[instances].astype(np.float32)
+    kinds[(kinds == 0) & (instances > 0)] = UNKNOWN_TYPE
     return kinds

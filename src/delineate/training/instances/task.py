@@ -37,6 +37,8 @@ class InstanceAssignment:
     training: tuple[InstanceSource, ...]
     validation: tuple[InstanceSource, ...]
     decoding: Decoding = field(default_factory=Decoding)
+    origin: str = ""
+    """Identity of the model that the first weights come from; empty: they are random."""
 
     @property
     def identity(self) -> str:
@@ -46,7 +48,8 @@ class InstanceAssignment:
             part: [[source.names, source.weight] for source in sources]
             for part, sources in (("training", self.training), ("validation", self.validation))
         }
-        return json.dumps({"recipe": recipe, "types": self.types, "widths": self.widths, "images": names})
+        origin = {"origin": self.origin} if self.origin else {}
+        return json.dumps({"recipe": recipe, "types": self.types, "widths": self.widths, "images": names, **origin})
 
 
 def instance_task(assignment: InstanceAssignment, runtime: Runtime) -> Task:
