@@ -177,7 +177,7 @@ def conclude(
         "command": settings.command,
         "data": [dataset.name for dataset in run.datasets],
         "sources": dict(settings.sources),
-        "held_out": dict(zip((d.name for d in run.datasets), map(list, run.held_out), strict=True)),
+        "held_out": {name: list(ids) for name, ids in run.held_out_of.items()},
         "steps": trained.steps,
         "training_seconds": round(trained.seconds, 1),
         "parameters": sum(tensor.numel() for tensor in trained.weights.values()),
@@ -386,7 +386,7 @@ def _warnings(run: InstanceRun, conclusion: InstanceConclusion, trained: Trained
         found.append(
             "The data sets have objects of different size; give --diameter when pictures are segmented with this model."
         )
-    if run.start is not None and (seen := run.start.seen([dataset.name for dataset in run.datasets])):
+    if run.start is not None and (seen := run.start.seen(run.held_out_of)):
         found.append(
             f"The model that this one started from was trained on data of the name {', '.join(seen)}; it may have seen "
             "the held-out pictures, and the scores may be too good."

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from delineate.errors import DatasetError
-from delineate.execution import Cancellation, Progress, write_text
+from delineate.execution import Cancellation, Progress
 from delineate.formats.datasets.instance_dataset import InstanceCase, InstanceDataset, open_instance_dataset
 from delineate.networks.instance_transfer import InstanceTransfer
 from delineate.networks.instance_unet import InstanceUNet
 from delineate.planning.instance_size import FITTING, TYPICAL_PIXELS, diameters_of, median_diameter, zoom_for
-from delineate.planning.likeness import groups_of_likeness, is_coloured, look_of
+from delineate.planning.likeness import is_coloured
 from delineate.planning.machine import Machine
 from delineate.planning.recipe import Recipe
-from delineate.planning.splits import hold_out_groups
 from delineate.preprocessing.pictures import Zoom, stretch_of
 from delineate.training.instances import InstanceAssignment, InstanceImage, InstanceSource, instance_task
 from delineate.training.loop import TrainedFold, fit_task
 from delineate.training.session import Runtime
+from delineate.workflows.hold_out_instances import hold_out, split_words
 from delineate.workflows.start_instances import InstanceStart
 
 WIDTHS = (24, 48, 96, 160)
 PATCH = (192, 192)
-HELD_OUT = 0.15
 SPLIT = "split.json"
 TRAINING = "training"
 
@@ -61,6 +57,11 @@ class InstanceRun:
         """How much larger pictures of this kind are made; 1 if data sets differ."""
         return self.zooms[0] if len(set(self.zooms)) == 1 else 1.0
 
+    @property
+    def held_out_of(self) -> dict[str, tuple[str, ...]]:
+        """Data set's name to the ids that validate."""
+        return {dataset.name: names for dataset, names in zip(self.datasets, self.held_out, strict=True)}
+
     def fresh_network(self) -> tuple[InstanceUNet, InstanceTransfer | None]:
         """Return the network before training, and what it has of the model that it starts from.
 
@@ -85,7 +86,8 @@ def plan_instances(
 ) -> InstanceRun:
     """Open data sets, hold out a part of each by groups, measure their objects, and decide the recipe.
 
-    A split that stands in the output folder is kept.
+    A split that stands in the output folder is kept, and so is that of a model to start from: what it was not trained
+    on stays held out.
 
     Parameters
     ----------
@@ -116,9 +118,9 @@ def plan_instances(
         raise DatasetError(f"Data sets that train together need the same types; found {sorted(declared)}.")
     diameters = tuple(_median_diameter(dataset) for dataset in datasets)
     zooms = tuple(zoom_for(median) for median in diameters)
-    held_out = _split(datasets, out / SPLIT)
+    held_out = hold_out(datasets, out / SPLIT, {} if start is None else start.held_out)
     sizes = [_size_words(*each) for each in zip(datasets, diameters, zooms, strict=True)]
-    parts = [_split_words(dataset, names) for dataset, names in zip(datasets, held_out, strict=True)]
+    parts = [split_words(dataset, names) for dataset, names in zip(datasets, held_out, strict=True)]
     run = InstanceRun(
         datasets=datasets,
         held_out=held_out,
@@ -228,50 +230,6 @@ def _size_words(dataset: InstanceDataset, median: float, zoom: float) -> str:
         f"{dataset.name}: objects have a median diameter of {median:.1f} pixels; pictures are made {zoom:g} times as "
         f"large, so that it becomes about {TYPICAL_PIXELS:g}."
     )
-
-
-def _split_words(dataset: InstanceDataset, held_out: Sequence[str]) -> str:
-    told = all(case.group for case in dataset.cases)
-    how = "whole groups, as the data set tells them" if told else "whole groups of pictures that look alike"
-    return f"{dataset.name}: {len(held_out)} of {len(dataset.cases)} pictures are held out, {how}."
-
-
-def _split(datasets: Sequence[InstanceDataset], path: Path) -> tuple[tuple[str, ...], ...]:
-    if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if set(stored) != {dataset.name for dataset in datasets}:
-            raise DatasetError(f"{path} divides {', '.join(stored)}; choose another output folder for other data sets.")
-        return tuple(tuple(stored[dataset.name]) for dataset in datasets)
-    held_out = {dataset.name: _held_out(dataset) for dataset in datasets}
-    write_text(path, json.dumps(held_out, indent=1))
-    return tuple(held_out[dataset.name] for dataset in datasets)
-
-
-def _held_out(dataset: InstanceDataset) -> tuple[str, ...]:
-    """Hold out groups of grey and of coloured pictures, each in its share; at least one group if there are two."""
-    pictures = {case.case_id: _three_colours(dataset.load(case).picture) for case in dataset.cases}
-    chosen: list[str] = []
-    for kind in (False, True):
-        cases = [case for case in dataset.cases if is_coloured(pictures[case.case_id]) is kind]
-        group_of = {case.case_id: case.group for case in cases}
-        if not all(group_of.values()):
-            numbers = groups_of_likeness([look_of(pictures[case.case_id]) for case in cases])
-            group_of = {case.case_id: f"look {n}" for case, n in zip(cases, numbers, strict=True)}
-        chosen += hold_out_groups(group_of, share=HELD_OUT, seed=0) or _smallest_group(group_of)
-    return tuple(sorted(chosen))
-
-
-def _smallest_group(group_of: dict[str, str]) -> tuple[str, ...]:
-    """Return the cases of the smallest of several groups; none if there is one group only."""
-    members: dict[str, list[str]] = {}
-    for case in sorted(group_of):
-        members.setdefault(group_of[case], []).append(case)
-    smallest = min(members, key=lambda name: len(members[name]), default="")
-    return tuple(members[smallest]) if len(members) > 1 else ()
-
-
-def _three_colours(picture: NDArray[Any]) -> NDArray[Any]:
-    return np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
 
 
 def _sources(run: InstanceRun, *, training: bool) -> tuple[InstanceSource, ...]:

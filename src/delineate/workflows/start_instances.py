@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,24 @@ class InstanceStart:
             "transfer": list(transfer.sentences()),
         }
 
-    def seen(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the data sets, of those named here, whose name is also that of one that the model was trained on."""
+    @property
+    def held_out(self) -> Mapping[str, Sequence[str]]:
+        """Data set's name to the ids that the model was not trained on."""
+        held: Mapping[str, Sequence[str]] = self.package.facts.get("held_out", {})
+        return held
+
+    def seen(self, held_out: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+        """Return the data sets of which the model may have seen what is held out now.
+
+        Parameters
+        ----------
+        held_out
+            Data set's name to the ids that are held out now.
+        """
         known = set(self.package.facts.get("data", ()))
-        return tuple(name for name in names if name in known)
+        return tuple(
+            name for name, ids in held_out.items() if name in known and not set(ids) <= set(self.held_out.get(name, ()))
+        )
 
 
 def read_instance_start(path: Path) -> InstanceStart:

@@ -52,7 +52,7 @@ class CropSettings:
     """How crops are drawn."""
 
     size: tuple[int, int]
-    zoom: tuple[float, float] = (0.6, 1.6)
+    zoom: tuple[float, float] = (0.7, 1.45)
     """Smallest and largest magnification; drawn evenly on a logarithmic scale."""
     on_instance: float = 0.7
     """Share of crops whose centre lies near an instance."""
@@ -101,32 +101,32 @@ def recoloured(
 ) -> NDArray[np.float32]:
     """Return a picture (y, x, 3) in other colours, tones and sharpness."""
     chance = generator.random
-    if fluorescence and chance() < 0.4:
+    if fluorescence and chance() < 0.2:
         picture = stains.stain_fluorescence(picture, generator)
     elif fluorescence:
-        picture = 1 - picture if chance() < 0.15 else picture
+        picture = 1 - picture if chance() < 0.1 else picture
     else:
         picture = _restained(picture, generator)
-    return _resharpened(stains.change_tone(picture, generator) if chance() < 0.8 else picture, generator)
+    return _resharpened(stains.change_tone(picture, generator) if chance() < 0.5 else picture, generator)
 
 
 def _restained(picture: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
     chance = generator.random()
-    if chance < 0.4:
+    if chance < 0.15:
         picture = stains.change_palette(picture, generator)
-    elif chance < 0.8:
-        picture = stains.jitter_stains(picture, generator, scale=0.25, shift=0.05)
-    return stains.to_grey(picture) if generator.random() < 0.1 else picture
+    elif chance < 0.65:
+        picture = stains.jitter_stains(picture, generator, scale=0.2, shift=0.04)
+    return stains.to_grey(picture) if generator.random() < 0.05 else picture
 
 
 def _resharpened(picture: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
     chance = generator.random
-    if chance() < 0.2:
-        picture = stains.blur(picture, generator.uniform(0.3, 1.5))
     if chance() < 0.15:
-        picture = stains.compress(picture, int(generator.integers(30, 90)))
-    if chance() < 0.2:
-        picture = stains.add_noise(picture, generator, generator.uniform(0.01, 0.08))
+        picture = stains.blur(picture, generator.uniform(0.3, 1.2))
+    if chance() < 0.1:
+        picture = stains.compress(picture, int(generator.integers(40, 95)))
+    if chance() < 0.15:
+        picture = stains.add_noise(picture, generator, generator.uniform(0.01, 0.06))
     return picture
 
 
