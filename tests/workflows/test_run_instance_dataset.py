@@ -210,3 +210,25 @@ def test_options_of_label_maps_are_refused_for_objects(
     assert f"{option.split()[0]} cannot be used" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert main(["verify", str(data), "--repair", "x"]) == 2
+
+
+@pytest.mark.parametrize("pixel", ["0", "-0.5", "nan", "inf"])
+def test_an_impossible_pixel_size_is_refused_before_the_work(pixel: str, tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "dots", count=2)
+    assert main(["run", str(data), "-o", str(tmp_path / "run"), "--mpp", pixel]) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_commands_for_label_maps_point_to_those_for_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, model = write_dataset(tmp_path / "dots", count=2), write_model(tmp_path / "run/model")
+    (tmp_path / "run/instances.json").write_text("{}")
+    image = str(data / "images/p0.png")
+    for words, told in (
+        (["plan", str(data), "-o", str(tmp_path / "p")], "delineate run"),
+        (["predict", str(model), "-i", image, "-o", str(tmp_path / "o")], "delineate nuclei"),
+        (["predict", str(tmp_path / "run"), "-i", image, "-o", str(tmp_path / "o")], "delineate nuclei"),
+        (["report", str(tmp_path / "run")], "repeat its `delineate run`"),
+        (["train", str(tmp_path / "run")], "repeat its `delineate run`"),
+    ):
+        assert main(words) in (2, 3, 5)
+        assert told in capsys.readouterr().err

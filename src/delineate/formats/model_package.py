@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from delineate.case.labels import LabelScheme
 from delineate.errors import InputError, ModelError, PlanError, UsageError
 from delineate.execution.atomic import atomic_path, write_text
+from delineate.formats.instance_package import FORMAT as INSTANCES
 from delineate.formats.nnunet.dataset_json import dataset_json, scheme_from_json
 from delineate.formats.nnunet.json_node import Node
 from delineate.formats.nnunet.plans_json import (
@@ -495,6 +496,8 @@ def _checked_document(path: Path, raw: bytes) -> Node:
         raise ModelError(
             f"{path}: {DOCUMENT} is not the description of a model: {error}. It may be cut short; copy the model again."
         ) from error
+    if kind == INSTANCES:
+        raise ModelError(f"{path} is a model of single objects; use `delineate nuclei PICTURES -o OUT --model {path}`.")
     if kind != FORMAT or version != FORMAT_VERSION:
         raise ModelError(
             f"{path} has the format '{kind}' {version}; this version reads '{FORMAT}' {FORMAT_VERSION}. "

@@ -15,7 +15,7 @@ from delineate.formats.prepared_store import PreparedStore
 from delineate.formats.recipe_json import read_recipe
 from delineate.planning.plan import Configuration, Plan
 from delineate.preprocessing import preparation_key, prepare
-from delineate.workflows.run_folder import RunFolder
+from delineate.workflows.run_folder import INSTANCE_PLAN, RunFolder
 
 
 def open_store(folder: RunFolder, plan: Plan, configuration: Configuration) -> PreparedStore:
@@ -114,6 +114,11 @@ def dataset_of_run(folder: RunFolder) -> Dataset:
         If the settings of the run are damaged.
     """
     missing = [path.name for path in (folder.settings, folder.plan, folder.recipe) if not path.exists()]
+    if missing and (folder.root / INSTANCE_PLAN).exists():
+        raise UsageError(
+            f"{folder.root} is a run on pictures with numbered objects; repeat its `delineate run` command to go on "
+            "with it or to write its report again."
+        )
     if missing:
         option = "" if folder.configuration is None else f" --configuration {folder.configuration}"
         raise UsageError(

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+INSTANCE_PLAN = "instances.json"
+"""In the folder of a run on pictures with objects, which is arranged otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFolder:

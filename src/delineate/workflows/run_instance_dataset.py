@@ -34,6 +34,7 @@ from delineate.training.instances import InstanceAssignment, measure_instance_st
 from delineate.training.loop import TrainedFold
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.conclude_instances import InstanceConclusion, conclude_instances
+from delineate.workflows.run_folder import INSTANCE_PLAN
 from delineate.workflows.run_instances import (
     TRAINING,
     InstanceRun,
@@ -46,7 +47,7 @@ from delineate.workflows.start_instances import InstanceStart, read_instance_sta
 STANDARD_STEPS = 40_000
 """Without a budget: about 320 000 crops, twice the published schedule of StarDist on the same data."""
 LEAST_STEPS = 100
-PLAN, MODEL, REPORT, CARD = "instances.json", "model", "report.html", "card.md"
+MODEL, REPORT, CARD = "model", "report.html", "card.md"
 FORWARD_SHARE = 0.3
 """Time of predicting a pixel relative to training on it."""
 DECODING_SECONDS = 0.4e-6
@@ -73,6 +74,10 @@ class InstanceSettings:
     command: str = "delineate run"
     start_model: Path | None = None
     """A trained model of instances to start from; None: from random weights."""
+
+    def __post_init__(self) -> None:
+        if self.pixel_um is not None and not 0 < self.pixel_um < float("inf"):
+            raise UsageError(f"The pixel size must be above 0 micrometres; got {self.pixel_um}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -247,7 +252,7 @@ def _decided(
     run: InstanceRun, assignment: InstanceAssignment, settings: InstanceSettings, machine: Machine, watch: _Stopwatch
 ) -> InstanceRun:
     """Return the run with the recipe that fits the time, or with the one that was decided before."""
-    path = run.folder / PLAN
+    path = run.folder / INSTANCE_PLAN
     if path.is_file():
         stood = json.loads(path.read_text(encoding="utf-8"))
         recipe = recipe_from_json(stood["recipe"], source=str(path))

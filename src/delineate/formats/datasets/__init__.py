@@ -8,6 +8,7 @@ from delineate.errors import DatasetError
 from delineate.formats.datasets.dataset import CaseFiles, Dataset, visible_images
 from delineate.formats.datasets.declaration import read_declaration
 from delineate.formats.datasets.folder_pairs import open_folder_pairs
+from delineate.formats.datasets.instance_dataset import is_instance_dataset
 from delineate.formats.datasets.msd import open_msd
 from delineate.formats.datasets.nnunet_raw import open_nnunet_raw
 from delineate.formats.datasets.repairs import REPAIRS, check_repairs
@@ -61,6 +62,11 @@ def open_dataset(folder: Path, *, repairs: frozenset[str] = frozenset()) -> Data
         if "dataset" in declaration.content or (folder / "imagesTr").is_dir():
             return open_nnunet_raw(folder, declaration, wanted)
     dataset = open_folder_pairs(folder, wanted)
+    if dataset is None and is_instance_dataset(folder):
+        raise DatasetError(
+            f"{folder} holds pictures with numbered objects; `delineate run` plans and trains them at once, other "
+            "commands are for masks in labels/."
+        )
     if dataset is None:
         raise DatasetError(
             f"{folder}: this folder's layout is not understood; {_seen(folder)}. {_advice(folder)}", _LAYOUTS
