@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,13 @@ def inspect_dicom(path: Path) -> tuple[SeriesReport, ...]:
     return tuple(_report(stack) for stack in _stacks(open_pile(path)))
 
 
-def read_dicom(path: Path, *, series_uid: str | None = None, part: str | None = None) -> DicomVolume:
+def read_dicom(
+    path: Path, *, series_uid: str | None = None, part: str | None = None, holding: Collection[str] = ()
+) -> DicomVolume:
     """Read one volume.
 
-    A series of several parts is never read without naming the part, even if only one of them is usable.
+    A series of several parts is never read without naming the part, or images of it, even if only one of them is
+    usable.
 
     Parameters
     ----------
@@ -59,6 +62,9 @@ def read_dicom(path: Path, *, series_uid: str | None = None, part: str | None = 
         Which series; None: the only one there is, scouts and pictures of the screen aside.
     part
         Which part of the series, as its report names it: ``temporal position 2``.
+    holding
+        SOP Instance UIDs, such as an object names that was drawn on the images: only volumes with one of them count,
+        if there is one. Not heeded where a series is named.
 
     Raises
     ------
@@ -67,6 +73,8 @@ def read_dicom(path: Path, *, series_uid: str | None = None, part: str | None = 
     """
     stacks = [s for s in _stacks(open_pile(path)) if series_uid in (None, s.planes[0].series_uid)]
     stacks = [stack for stack in stacks if part in (None, stack.part)]
+    if holding and series_uid is None:
+        stacks = [s for s in stacks if any(p.text("SOPInstanceUID") in holding for p in s.planes)] or stacks
     rivals = [stack for stack in stacks if series_uid is not None or not _is_no_volume(stack)]
     if len(rivals) != 1 or rivals[0].grid is None:
         raise ImageReadError("\n".join([_choice(path, rivals or stacks), *(f"  - {_line(stack)}" for stack in stacks)]))
