@@ -120,6 +120,30 @@ def _from_seg(session: Session) -> int:
     return 0
 
 
+def _preview_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("object", type=Path, metavar="OBJECT", help="an RT Structure Set or a DICOM Segmentation")
+    parser.add_argument("--images", type=Path, required=True, help="folder, zip or file with its images")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a PNG")
+    parser.add_argument("--planes", type=int, default=6, help="how many planes to show; default 6")
+    _which_images(parser)
+
+
+def _preview(session: Session) -> int:
+    from delineate.workflows.dicom_preview import preview_object
+
+    options = session.options
+    told = preview_object(
+        options.object,
+        options.images,
+        options.out,
+        series_uid=options.series,
+        part=options.part,
+        planes=options.planes,
+    )
+    print(f"written   {options.out}: {told}")
+    return 0
+
+
 def _tell_structures(written: WrittenStructures, out: Path) -> None:
     for name, voxels in zip(written.names, written.voxels, strict=True):
         print(f"{name:<32} {voxels} voxels")
@@ -157,6 +181,12 @@ DOORS = (
         help="write a segmentation as masks on the grid of its images",
         declare=_from_seg_options,
         run=_from_seg,
+    ),
+    Command(
+        name="preview",
+        help="draw what a structure set or a segmentation marks, read back from its file",
+        declare=_preview_options,
+        run=_preview,
     ),
     *dicom_out_command.DOORS,
     *deidentify_command.DOORS,

@@ -61,6 +61,7 @@ def declare_prediction(parser: argparse.ArgumentParser) -> None:
         ("fhir", "FHIR transaction"),
     ):
         group.add_argument(f"--{kind}", metavar="FILE", help=f"{words} in the output folder")
+    group.add_argument("--preview", metavar="FILE", help="PNG of the objects on the images, read back from the files")
     segmentation_options(parser)
 
 
@@ -90,6 +91,7 @@ def predict_study(session: Session, model: Any) -> int:
         options.out,
         series=options.series,
         settings=export_settings(options),
+        preview=options.preview,
         **session.watched,
     )
     tell(exported)

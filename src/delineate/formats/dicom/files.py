@@ -172,6 +172,22 @@ def read_object(path: Path, modality: str, name: str) -> Dataset:
     return dataset
 
 
+def modality_of(path: Path) -> str:
+    """Return what a DICOM file says that it is: ``SEG``, ``RTSTRUCT``, ``CT``; empty if it does not say.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read as DICOM.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return text_of(pydicom.dcmread(path, specific_tags=["Modality"]), "Modality")
+    except Exception as error:  # parsers raise whatever they like on damaged data
+        raise ImageReadError(f"{path}: expected a DICOM file; it cannot be read ({type(error).__name__}).") from error
+
+
 def _nothing(path: Path, pile: Pile) -> str:
     damaged = sum(len(findings) for findings in pile.findings.values())
     if path.is_dir() and not pile.others and not damaged:

@@ -51,6 +51,8 @@ class ReadStructureSet:
     """A structure set on the grid of its images."""
 
     label: str
+    approval: str
+    """``APPROVED``, ``UNAPPROVED``, ``REJECTED``; empty if it is not said."""
     structures: tuple[ReadStructure, ...]
     notices: tuple[str, ...]
 
@@ -113,7 +115,8 @@ def _read(dataset: Dataset, source: SourceSeries, nesting: Nesting) -> ReadStruc
             )
         )
     label = str(dataset.get("StructureSetLabel", ""))
-    return ReadStructureSet(label=label, structures=tuple(structures), notices=tuple(notices))
+    approval = str(dataset.get("ApprovalStatus", "") or "")
+    return ReadStructureSet(label=label, approval=approval, structures=tuple(structures), notices=tuple(notices))
 
 
 def _box_of(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
