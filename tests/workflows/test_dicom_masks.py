@@ -17,8 +17,9 @@ from delineate.errors import GeometryError, ImageReadError, Interrupted, UsageEr
 from delineate.execution import Cancellation, Silent
 from delineate.formats.images import read_image, read_labels, write_labels
 from delineate.geometry.grid import Grid
+from delineate.workflows.dicom_draft import load_draft
 from delineate.workflows.dicom_masks import MaskSettings, convert_rtstruct, convert_seg
-from delineate.workflows.dicom_out import ExportSettings, export_drafts, load_draft
+from delineate.workflows.dicom_out import ExportSettings, export_drafts
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 WATCHED = {"progress": Silent(), "cancellation": Cancellation()}

@@ -14,7 +14,8 @@ from delineate.case import LabelMap, Structure
 from delineate.cli.main import main
 from delineate.errors import ImageReadError, UsageError
 from delineate.formats.images import write_labels
-from delineate.workflows.dicom_out import export_drafts, load_draft
+from delineate.workflows.dicom_draft import load_draft
+from delineate.workflows.dicom_out import export_drafts
 from delineate.workflows.dicom_preview import preview_object
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

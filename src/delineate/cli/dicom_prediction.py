@@ -70,6 +70,11 @@ def require_one_source(options: argparse.Namespace) -> None:
     if (options.input is None) == (options.dicom is None):
         raise UsageError("Say what to segment: either -i IMAGES or --dicom STUDY.")
     if options.dicom is None:
+        stray = [
+            f"--{name}" for name in ("rtstruct", "seg", "sr", "fhir", "preview", "series") if getattr(options, name)
+        ]
+        if stray:
+            raise UsageError(f"{', '.join(stray)} works with --dicom STUDY only; leave it out for -i IMAGES.")
         return
     asked = {"--cluster": options.cluster, "--assess": options.assess, "--probabilities": options.probabilities}
     for name, value in asked.items():

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from delineate.case import Image
+from delineate.clinical.attributes import require_identified
 from delineate.errors import GeometryError, UsageError
 from delineate.execution import Watched
 from delineate.execution.atomic import require_writable
 from delineate.formats.dicom.reading import DicomVolume, read_dicom
 from delineate.formats.images import write_labels
-from delineate.workflows.dicom_out import Exported, ExportSettings, Kind, draft_of, export_drafts
+from delineate.workflows.dicom_draft import draft_of
+from delineate.workflows.dicom_out import Exported, ExportSettings, Kind, export_drafts
 from delineate.workflows.dicom_preview import preview_on, require_picture
 from delineate.workflows.segment_case import segment_case
 
@@ -59,6 +61,8 @@ def predict_dicom(
     ------
     ImageReadError
         If no series, or several, make a volume.
+    InputError
+        If the images lack the identifiers that objects must repeat.
     GeometryError
         If the series of several channels do not lie on the same voxels.
     UsageError
@@ -79,6 +83,8 @@ def predict_dicom(
             raise UsageError("A preview shows a structure set or a segmentation; ask for one of them with it.")
     require_writable(out)
     volumes = [read_dicom(study, series_uid=uid) for uid in (series or (None,))]
+    if objects:
+        require_identified(volumes[0].source)
     image = _together(volumes)
     fractional = settings.seg_kind == "fractional" and "seg" in objects
     result = segment_case(image, model, probabilities=fractional, case_id=study.name, **watched)

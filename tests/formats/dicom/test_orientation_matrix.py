@@ -19,7 +19,8 @@ from pydicom import Dataset
 
 from delineate.case import Structure
 from delineate.cli.main import main
-from delineate.workflows.dicom_out import ExportSettings, export_drafts, load_draft
+from delineate.workflows.dicom_draft import load_draft
+from delineate.workflows.dicom_out import ExportSettings, export_drafts
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 SHAPES = {"square": (3, 6, 6), "non-square": (4, 5, 9)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,13 +72,15 @@ def read_dicom(
     ImageReadError
         If no series, or several, fit; or the one that fits is refused. The message lists what was found.
     """
-    stacks = [s for s in _stacks(open_pile(path)) if series_uid in (None, s.planes[0].series_uid)]
+    there = _stacks(open_pile(path))
+    stacks = [s for s in there if series_uid in (None, s.planes[0].series_uid)]
     stacks = [stack for stack in stacks if part in (None, stack.part)]
     if holding and series_uid is None:
         stacks = [s for s in stacks if any(p.text("SOPInstanceUID") in holding for p in s.planes)] or stacks
     rivals = [stack for stack in stacks if series_uid is not None or not _is_no_volume(stack)]
     if len(rivals) != 1 or rivals[0].grid is None:
-        raise ImageReadError("\n".join([_choice(path, rivals or stacks), *(f"  - {_line(stack)}" for stack in stacks)]))
+        listed = (f"  - {_line(stack)}" for stack in stacks or there)
+        raise ImageReadError("\n".join([_choice(path, rivals or stacks), *listed]))
     return _volume(rivals[0], rivals[0].grid)
 
 
@@ -118,7 +121,8 @@ def _values_findings(stack: Stack) -> Iterator[Finding]:
     if any("PixelPaddingValue" in plane.dataset for plane in planes):
         words = "padding around the image, where there is any, became the smallest intensity of its plane"
         yield finding("PIXEL_PADDING", "repaired", words)
-    if len({(plane.slope, plane.intercept) for plane in planes}) > 1:
+    rescaling = {(plane.slope, plane.intercept) for plane in planes if math.isfinite(plane.slope * plane.intercept)}
+    if len(rescaling) > 1:
         words = "slope and intercept differ from plane to plane; each plane was rescaled by its own"
         yield finding("RESCALE_PER_SLICE", "note", words)
     if any(plane.text("LossyImageCompression") == "01" for plane in planes):
@@ -173,7 +177,7 @@ def _is_no_volume(stack: Stack) -> bool:
 
 def _choice(path: Path, stacks: Sequence[Stack]) -> str:
     if not stacks:
-        return f"{path}: no series of that identifier or part is there."
+        return f"{path}: no series of that identifier or part is there. There are:"
     if len(stacks) == 1:
         return f"{path}: the series makes no volume:"
     if not any(stack.grid is not None for stack in stacks):
