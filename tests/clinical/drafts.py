@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import permutations, product
 
 import numpy as np
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from delineate.case import LabelMap, Provenance, Result
-from delineate.clinical.coding import Code, CodedStructure
+from delineate.case import LabelMap, LabelScheme, Provenance, Result
+from delineate.clinical.coding import Code, CodedStructure, code_structures
 from delineate.clinical.results import DraftResult
 from delineate.formats.dicom.source_series import SourceSeries, SourceSlice
 from delineate.geometry.grid import Grid
@@ -82,3 +83,17 @@ def draft_of(
         source=source_on(grid),
         structures=found,
     )
+
+
+def full_draft() -> DraftResult:
+    """An organ with a hole, a tumour, and a structure without voxels and code; with probabilities."""
+    labels = np.zeros((5, 12, 14), dtype=np.uint8)
+    labels[1:4, 2:9, 3:11] = 1
+    labels[2, 4, 5] = 0
+    labels[0, 0, 0] = 2
+    made = draft_of(labels)
+    heads = np.stack([labels == value for value in range(4)]).astype(np.float32)
+    names = ("Kidney_L", "GTV_Mass", "something else")
+    coding = code_structures(LabelScheme.simple(*names).structures, series_uid=made.source.series_uid)
+    result = dataclasses.replace(made.result, probabilities=heads)
+    return dataclasses.replace(made, result=result, structures=coding.structures)

@@ -205,6 +205,40 @@ def test_frames_beyond_the_images_are_told(tmp_path: Path) -> None:
     assert "1 frames reach beyond" in found.notices[0]
 
 
+def test_frames_are_cut_at_the_border_of_the_images(tmp_path: Path) -> None:
+    """Images that are a part of those that the segmentation was made of, of one frame of reference and voxels."""
+    labels = np.random.default_rng(3).integers(0, 3, (4, 9, 11)).astype(np.uint8)
+    for direction in orientations()[::5]:
+        grid = Grid(shape=labels.shape, spacing_mm=(3.0, 0.7, 1.2), origin_mm=(-12.3, 45.6, 7.8), direction=direction)
+        draft = draft_of(labels, grid)
+        write_draft_seg(tmp_path / "seg.dcm", draft)
+        part = (slice(1, 3), slice(2, 7), slice(4, 10))
+        origin = (grid.affine @ [1, 2, 4, 1])[:3]
+        smaller = Grid(
+            shape=(2, 5, 6),
+            spacing_mm=grid.spacing_mm,
+            origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
+            direction=direction,
+        )
+        found = read_seg(tmp_path / "seg.dcm", dataclasses.replace(draft.source, grid=smaller))
+        assert np.array_equal(found.labels(), labels[part])
+        assert np.array_equal(found.mask(2), labels[part] == 2)
+        lost = int((labels[1:3] > 0).sum()) - int((labels[part] > 0).sum())
+        assert f"which leaves out {lost} marked voxels" in found.notices[1]
+
+
+def test_other_images_of_one_place_are_told(tmp_path: Path) -> None:
+    """Another phase, or a copy of the images under other identifiers."""
+    draft = draft_of(np.ones((2, 3, 4), dtype=np.uint8))
+    write_draft_seg(tmp_path / "seg.dcm", draft)
+    again = dataclasses.replace(
+        source_on(draft.source.grid), frame_of_reference_uid=draft.source.frame_of_reference_uid
+    )
+    found = read_seg(tmp_path / "seg.dcm", again)
+    assert found.labels().all()
+    assert "made of other images" in found.notices[0]
+
+
 def test_padded_frames_of_early_writers(tmp_path: Path) -> None:
     """Frames of 21 bits, each begun at a new byte."""
     labels = np.random.default_rng(1).integers(0, 2, (8, 3, 7)).astype(np.uint8)

@@ -12,25 +12,18 @@ import pydicom
 import pytest
 from ct_files import SHAPE, write_series
 
-from delineate.case import LabelMap, Structure
+from delineate.case import Image, LabelMap, Structure
 from delineate.cli.main import main
 from delineate.clinical.ledger import Ledger
 from delineate.clinical.review import State, state_of
-from delineate.errors import GeometryError, InputError, ReviewError, UsageError
+from delineate.errors import GeometryError, InputError, LabelError, ReviewError, UsageError
 from delineate.formats.dicom.reading import read_dicom
 from delineate.formats.dicom.rtstruct_reader import read_rtstruct
 from delineate.formats.dicom.seg_reader import read_seg
-from delineate.formats.images import write_labels
+from delineate.formats.images import write_image, write_labels
 from delineate.geometry.grid import Grid
-from delineate.workflows.dicom_out import (
-    approval_request,
-    export_approved,
-    export_drafts,
-    load_draft,
-    on_grid,
-    read_structures,
-    structure_of,
-)
+from delineate.workflows.dicom_draft import load_draft, on_grid, read_structures, structure_of
+from delineate.workflows.dicom_out import ExportSettings, approval_request, export_approved, export_drafts
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -195,3 +188,107 @@ def test_the_commands(labels: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run("to-seg", labels, "--images", images, "-o", tmp_path / "t.dcm", "--approved-by", "Roe^R") == 2
     assert "both --approved-by and --ledger" in capsys.readouterr().err
     assert not (tmp_path / "t.dcm").exists()
+
+
+def test_structures_that_share_a_value_are_both_drawn(labels: Path, tmp_path: Path) -> None:
+    """Two names for one value, and a region with it: nothing comes out empty."""
+    named = [structure_of(words) for words in ("liver=1", "organ=1", "both=1,2", "GTV=2")]
+    loaded = load_draft(labels, tmp_path / "images", structures=named)
+    export_drafts(loaded, {"rtstruct": "rt.dcm", "seg": "seg.dcm"}, tmp_path)
+    source, array = read_dicom(tmp_path / "images").source, loaded.draft.result.labels.array
+    drawn = read_rtstruct(tmp_path / "rt.dcm", source).structures
+    segmentation = read_seg(tmp_path / "seg.dcm", source)
+    for number, mask in enumerate((array == 1, array == 1, array > 0, array == 2)):
+        assert np.array_equal(drawn[number].mask, mask)
+        assert np.array_equal(segmentation.mask(number + 1), mask)
+
+
+def test_what_simplified_contours_lose_is_told(grid: Grid, tmp_path: Path) -> None:
+    y, x = np.mgrid[: SHAPE[1], : SHAPE[2]]
+    array = np.broadcast_to((x >= y) & (x < 7), SHAPE).astype(np.uint8)
+    write_labels(tmp_path / "stairs.nii.gz", LabelMap(array=array, grid=grid))
+    loaded = load_draft(tmp_path / "stairs.nii.gz", tmp_path / "images", structures=[structure_of("liver=1")])
+    done = export_drafts(loaded, {"rtstruct": "rt.dcm"}, tmp_path, ExportSettings(simplify_voxels=1.5))
+    (told,) = [notice for notice in done.notices if "Dice" in notice]
+    read = read_rtstruct(tmp_path / "rt.dcm", read_dicom(tmp_path / "images").source).structures[0].mask
+    dice = 2 * int((read & (array > 0)).sum()) / (int(read.sum()) + int(array.sum()))
+    assert dice < 1
+    assert told.endswith(f"Dice with the mask is {dice:.4f}")
+    exact = export_drafts(loaded, {"rtstruct": "rt.dcm"}, tmp_path)
+    assert not any("Dice" in notice for notice in exact.notices)
+
+
+def test_an_amended_structure_set_names_the_one_that_it_replaces(labels: Path, grid: Grid, tmp_path: Path) -> None:
+    ledger, out = tmp_path / "l.jsonl", tmp_path / "out"
+    request = approval_request("Roe^Richard", ledger, identity="rroe", reason="whole liver")
+    export_approved(load_draft(labels, tmp_path / "images"), request, {"rtstruct": "rt.dcm"}, out)
+    first = pydicom.dcmread(out / "rt.dcm")
+    assert "PredecessorStructureSetSequence" not in first
+    write_labels(labels, LabelMap(array=np.ones(SHAPE, dtype=np.uint8), grid=grid))
+    export_approved(load_draft(labels, tmp_path / "images"), request, {"rtstruct": "rt.dcm"}, out)
+    (item,) = pydicom.dcmread(out / "rt.dcm").PredecessorStructureSetSequence
+    assert item.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert item.ReferencedSOPClassUID == first.SOPClassUID
+    write_labels(labels, LabelMap(array=np.full(SHAPE, 2, dtype=np.uint8), grid=grid))
+    last = export_approved(load_draft(labels, tmp_path / "images"), request, {"rtstruct": "rt.dcm"}, tmp_path / "new")
+    assert any("names no predecessor" in notice for notice in last.notices)
+
+
+def test_objects_appear_together_or_not_at_all(labels: Path, tmp_path: Path) -> None:
+    loaded = load_draft(labels, tmp_path / "images")
+    (tmp_path / "out" / "rt.dcm").mkdir(parents=True)
+    with pytest.raises(UsageError, match="is a folder"):
+        export_drafts(loaded, {"seg": "seg.dcm", "rtstruct": "rt.dcm"}, tmp_path / "out")
+    kinds = ExportSettings(seg_kind="fractional")  # refused only when it is written, after the structure set
+    with pytest.raises(UsageError, match="holds probabilities"):
+        export_drafts(loaded, {"rtstruct": "a.dcm", "seg": "b.dcm"}, tmp_path / "out", kinds)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["rt.dcm"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--label", "a label of more than 16"], "1 to 16 characters"),
+        (["--simplify", "-1"], "0 or more voxels"),
+        (["--simplify", "nan"], "0 or more voxels"),
+        (["--structure", "liver=1", "--structure", "liver=2"], "Several structures are called liver"),
+        (["--approved-by", " ", "--ledger", "l.jsonl"], "names the person"),
+    ],
+)
+def test_bad_wishes_are_refused(words: list[str], told: str, labels: Path, tmp_path: Path, capsys) -> None:
+    command = ["dicom", "to-rtstruct", str(labels), "--images", str(tmp_path / "images"), "-o", str(tmp_path / "x.dcm")]
+    assert main([*command, *words]) in (2, 3)
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "x.dcm").exists()
+
+
+def test_label_maps_that_mean_nothing(labels: Path, grid: Grid, tmp_path: Path) -> None:
+    array = np.zeros(SHAPE, dtype=np.int16)
+    array[0, 0, 0] = -1
+    write_image(tmp_path / "minus.nii.gz", Image(array=array[None], grid=grid))
+    with pytest.raises(LabelError, match="0 or more; found -1"):
+        load_draft(tmp_path / "minus.nii.gz", tmp_path / "images")
+    write_labels(tmp_path / "none.nii.gz", LabelMap(array=np.zeros(SHAPE, dtype=np.uint8), grid=grid))
+    with pytest.raises(InputError, match="nothing to write"):
+        load_draft(tmp_path / "none.nii.gz", tmp_path / "images")
+    empty = load_draft(tmp_path / "none.nii.gz", tmp_path / "images", structures=[structure_of("liver=1")])
+    assert "the label map is empty: no voxel is marked" in empty.notices
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+def test_images_without_identifiers_make_no_objects(keyword: str, labels: Path, tmp_path: Path) -> None:
+    """Nothing is invented: objects of such images would refer to nothing."""
+    for file in (tmp_path / "images").iterdir():
+        dataset = pydicom.dcmread(file)
+        delattr(dataset, keyword)
+        dataset.save_as(file)
+    with pytest.raises(InputError, match="belong to nothing"):
+        load_draft(labels, tmp_path / "images")
+
+
+def test_a_patient_without_identifier_is_told(labels: Path, tmp_path: Path) -> None:
+    for file in (tmp_path / "images").iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.PatientID = ""
+        dataset.save_as(file)
+    assert any("no Patient ID" in notice for notice in load_draft(labels, tmp_path / "images").notices)

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_study_is_segmented_into_drafts(finished: RunOutcome, dataset: Dataset, tmp_path: Path) -> None:
     image = read_image(dataset.testing[0].images)
     grid = write_series(tmp_path / "study", np.round(image.array[0]), image.grid.spacing_mm)  # type: ignore[arg-type]
-    words = ["--rtstruct", "rt.dcm", "--seg", "seg.dcm", "--sr", "sr.dcm", "--fhir", "b.json", "--device", "cpu"]
+    words = ["--rtstruct", "rt.dcm", "--seg", "seg.dcm", "--sr", "sr.dcm", "--fhir", "b.json", "--preview", "p.png"]
     command = ["predict", str(finished.folder.model), "--dicom", str(tmp_path / "study"), "-o", str(tmp_path / "out")]
-    assert main([*command, *words, "--seg-kind", "fractional"]) == 0
+    assert main([*command, *words, "--seg-kind", "fractional", "--device", "cpu"]) == 0
     out, source = tmp_path / "out", read_dicom(tmp_path / "study").source
     labels = read_labels(out / "labels.nii.gz")
     assert labels.grid.matches(grid)
@@ -39,6 +39,7 @@ def test_a_study_is_segmented_into_drafts(finished: RunOutcome, dataset: Dataset
     assert pydicom.dcmread(out / "rt.dcm").ApprovalStatus == "UNAPPROVED"
     assert pydicom.dcmread(out / "sr.dcm").VerificationFlag == "UNVERIFIED"
     assert '"preliminary"' in (out / "b.json").read_text()
+    assert (out / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_either_images_or_a_study(finished: RunOutcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

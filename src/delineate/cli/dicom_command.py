@@ -13,6 +13,7 @@ from delineate.errors import UsageError
 
 if TYPE_CHECKING:
     from delineate.formats.dicom.series_report import SeriesReport
+    from delineate.workflows.dicom_masks import WrittenStructures
 
 
 def _inspect_options(parser: argparse.ArgumentParser) -> None:
@@ -66,11 +67,16 @@ def _to_nifti(session: Session) -> int:
     return 0
 
 
-def _from_rtstruct_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("structure_set", type=Path, metavar="RT", help="the RT Structure Set")
+def _masks_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder, zip or file with its images")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--separate", action="store_true", help="one file per structure, even if none overlap")
     _which_images(parser)
+
+
+def _from_rtstruct_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("structure_set", type=Path, metavar="RT", help="the RT Structure Set")
+    _masks_options(parser)
     parser.add_argument(
         "--nested",
         choices=("even-odd", "union"),
@@ -80,23 +86,70 @@ def _from_rtstruct_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _from_rtstruct(session: Session) -> int:
-    from delineate.workflows.dicom_in import convert_rtstruct
+    from delineate.workflows.dicom_masks import MaskSettings, convert_rtstruct
 
     options = session.options
-    written = convert_rtstruct(
-        options.structure_set,
+    settings = MaskSettings(
+        series_uid=options.series,
+        part=options.part,
+        separate=options.separate,
+        nesting="even_odd" if options.nested == "even-odd" else "union",
+    )
+    written = convert_rtstruct(options.structure_set, options.images, options.out, settings, **session.watched)
+    _tell_structures(written, options.out)
+    return 0
+
+
+def _from_seg_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "segmentation", type=Path, metavar="SEG", help="the DICOM Segmentation: binary, fractional or label map"
+    )
+    _masks_options(parser)
+    parser.add_argument("--fractions", action="store_true", help="of fractional ones, the shares (0 to 1), too")
+
+
+def _from_seg(session: Session) -> int:
+    from delineate.workflows.dicom_masks import MaskSettings, convert_seg
+
+    options = session.options
+    settings = MaskSettings(
+        series_uid=options.series, part=options.part, separate=options.separate, fractions=options.fractions
+    )
+    written = convert_seg(options.segmentation, options.images, options.out, settings, **session.watched)
+    _tell_structures(written, options.out)
+    return 0
+
+
+def _preview_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("object", type=Path, metavar="OBJECT", help="an RT Structure Set or a DICOM Segmentation")
+    parser.add_argument("--images", type=Path, required=True, help="folder, zip or file with its images")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a PNG")
+    parser.add_argument("--planes", type=int, default=6, help="how many planes to show; default 6")
+    _which_images(parser)
+
+
+def _preview(session: Session) -> int:
+    from delineate.workflows.dicom_preview import preview_object
+
+    options = session.options
+    told = preview_object(
+        options.object,
         options.images,
         options.out,
         series_uid=options.series,
         part=options.part,
-        nesting="even_odd" if options.nested == "even-odd" else "union",
+        planes=options.planes,
     )
+    print(f"written   {options.out}: {told}")
+    return 0
+
+
+def _tell_structures(written: WrittenStructures, out: Path) -> None:
     for name, voxels in zip(written.names, written.voxels, strict=True):
         print(f"{name:<32} {voxels} voxels")
     for notice in written.notices:
         print(f"note      {notice}")
-    print(f"written   {written.form}, because {written.why}: {options.out}")
-    return 0
+    print(f"written   {written.form}, because {written.why}: {out}")
 
 
 def _which_images(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +175,18 @@ DOORS = (
         help="write a structure set as masks on the grid of its images",
         declare=_from_rtstruct_options,
         run=_from_rtstruct,
+    ),
+    Command(
+        name="from-seg",
+        help="write a segmentation as masks on the grid of its images",
+        declare=_from_seg_options,
+        run=_from_seg,
+    ),
+    Command(
+        name="preview",
+        help="draw what a structure set or a segmentation marks, read back from its file",
+        declare=_preview_options,
+        run=_preview,
     ),
     *dicom_out_command.DOORS,
     *deidentify_command.DOORS,

@@ -117,7 +117,8 @@ def _send(session: Session) -> int:
 
 
 def _export(session: Session, objects: dict[Kind, str]) -> int:
-    from delineate.workflows.dicom_out import export_approved, export_drafts, load_draft
+    from delineate.workflows.dicom_draft import load_draft
+    from delineate.workflows.dicom_out import export_approved, export_drafts
 
     options = session.options
     loaded = load_draft(
@@ -139,7 +140,7 @@ def _export(session: Session, objects: dict[Kind, str]) -> int:
 
 
 def _structures(options: argparse.Namespace) -> tuple[Structure, ...]:
-    from delineate.workflows.dicom_out import read_structures, structure_of
+    from delineate.workflows.dicom_draft import read_structures, structure_of
 
     if options.structure and options.structures is not None:
         raise UsageError("Name structures with --structure or --structures, not both.")

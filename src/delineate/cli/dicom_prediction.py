@@ -61,6 +61,7 @@ def declare_prediction(parser: argparse.ArgumentParser) -> None:
         ("fhir", "FHIR transaction"),
     ):
         group.add_argument(f"--{kind}", metavar="FILE", help=f"{words} in the output folder")
+    group.add_argument("--preview", metavar="FILE", help="PNG of the objects on the images, read back from the files")
     segmentation_options(parser)
 
 
@@ -69,6 +70,11 @@ def require_one_source(options: argparse.Namespace) -> None:
     if (options.input is None) == (options.dicom is None):
         raise UsageError("Say what to segment: either -i IMAGES or --dicom STUDY.")
     if options.dicom is None:
+        stray = [
+            f"--{name}" for name in ("rtstruct", "seg", "sr", "fhir", "preview", "series") if getattr(options, name)
+        ]
+        if stray:
+            raise UsageError(f"{', '.join(stray)} works with --dicom STUDY only; leave it out for -i IMAGES.")
         return
     asked = {"--cluster": options.cluster, "--assess": options.assess, "--probabilities": options.probabilities}
     for name, value in asked.items():
@@ -90,6 +96,7 @@ def predict_study(session: Session, model: Any) -> int:
         options.out,
         series=options.series,
         settings=export_settings(options),
+        preview=options.preview,
         **session.watched,
     )
     tell(exported)

@@ -35,6 +35,31 @@ UTF_8 = "ISO_IR 192"
 MANUFACTURER, MODEL = "Delineate", "Delineate"
 
 
+def require_identified(source: SourceSeries) -> None:
+    """Check that the images have the identifiers that objects made of them refer to.
+
+    Raises
+    ------
+    InputError
+        If the study, the series, the frame of reference or an image has none.
+    """
+    lacking = [
+        name
+        for name, uid in (
+            ("Study Instance UID", source.study_uid),
+            ("Series Instance UID", source.series_uid),
+            ("Frame of Reference UID", source.frame_of_reference_uid),
+            ("SOP Instance UID", all(one.sop_instance_uid for one in source.slices)),
+        )
+        if not uid
+    ]
+    if lacking:
+        raise InputError(
+            f"The images have no {' and no '.join(lacking)}; objects made of them would belong to nothing. Export the "
+            "study again from its archive."
+        )
+
+
 def copy_patient_and_study(target: Dataset, source: SourceSeries) -> None:
     """Copy the patient and study modules of the images; what they lack and the standard wants stays empty.
 
@@ -43,13 +68,9 @@ def copy_patient_and_study(target: Dataset, source: SourceSeries) -> None:
     Raises
     ------
     InputError
-        If the images have no study or frame of reference.
+        If the images lack an identifier.
     """
-    if not source.study_uid or not source.frame_of_reference_uid:
-        raise InputError(
-            "The images have no Study Instance UID or no Frame of Reference UID; contours of them would belong to "
-            "nothing. Export the study again from its archive."
-        )
+    require_identified(source)
     # names of reviewers and structures may need more characters than those of the images; the values are text by now
     target.SpecificCharacterSet = UTF_8
     for name in (*PATIENT, *STUDY):

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -25,6 +26,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import DSfloat
 
 from delineate import __version__
 from delineate.clinical.attributes import code_item, copy_patient_and_study, stamp_equipment
@@ -161,21 +163,21 @@ def _rois(
 ) -> Iterator[tuple[Dataset, Dataset, Dataset, WrittenStructure]]:
     """Yield structure, contours and observation of every ROI, and what is to be told of it."""
     labels = draft.result.labels.array
-    alone = {s.values[0]: number for number, s in enumerate(draft.structures) if len(s.values) == 1}
-    traced: dict[int, list[Region]] = {number: [] for number in range(len(draft.structures))}
+    traced: dict[int, list[Region]] = {}
     for region in trace_regions(labels):
-        if region.label in alone:
-            traced[alone[region.label]].append(region)
+        traced.setdefault(region.label, []).append(region)
     for number, structure in enumerate(draft.structures):
-        alone_here = len(structure.values) == 1
-        regions = traced[number] if alone_here else trace_regions(np.isin(labels, structure.values))
+        if len(structure.values) == 1:
+            regions: Sequence[Region] = traced.get(structure.values[0], [])
+        else:
+            regions = trace_regions(np.isin(labels, structure.values))
         contours, points, drawn = _contour_items(regions, draft.source, settings)
         simplified = settings.simplify_voxels > 0
         kept = _dice_kept(drawn, np.isin(labels, structure.values)) if simplified else 1.0
         volume = sum(region.area for region in regions) * draft.source.grid.voxel_volume_mm3 / 1000
         yield (
             _roi(number + 1, structure, draft, settings, volume),
-            _roi_contour(number + 1, structure, contours),
+            _roi_contour(number + 1, structure, contours, draft.source),
             _observation(number + 1, structure, now),
             WrittenStructure(
                 name=structure.name, contours=len(contours), points=points, volume_ml=volume, dice_kept=kept
@@ -249,12 +251,28 @@ def _roi(
     return item
 
 
-def _roi_contour(number: int, structure: CodedStructure, contours: list[Dataset]) -> Dataset:
+def _roi_contour(number: int, structure: CodedStructure, contours: list[Dataset], source: SourceSeries) -> Dataset:
     item = Dataset()
     item.ROIDisplayColor = list(structure.colour)
+    item.RecommendedDisplayCIELabValue = list(hd.color.CIELabColor.from_rgb(*structure.colour).value)
+    item.SourcePixelPlanesCharacteristicsSequence = [_source_planes(source)]
     if contours:
         item.ContourSequence = contours
     item.ReferencedROINumber = number
+    return item
+
+
+def _source_planes(source: SourceSeries) -> Dataset:
+    """Return the raster that the contours were made on: a plane without a contour has no part of the ROI."""
+    grid, first = source.grid, source.slices[0]
+    item = Dataset()
+    item.PixelSpacing = [DSfloat(value, auto_format=True) for value in grid.spacing_mm[1:]]
+    item.SpacingBetweenSlices = DSfloat(grid.spacing_mm[0], auto_format=True)
+    item.ImageOrientationPatient = [
+        DSfloat(value, auto_format=True) for value in (*grid.direction[2], *grid.direction[1])
+    ]
+    item.ImagePositionPatient = [DSfloat(value, auto_format=True) for value in first.position_mm]
+    item.NumberOfFrames, item.Rows, item.Columns = grid.shape
     return item
 
 

@@ -26,6 +26,8 @@ from delineate.clinical.protocol import (
     template,
 )
 from delineate.clinical.study_events import Enrolment, StudyState, state_of
+from delineate.clinical.study_rules import next_look_at, require_arm, require_room, stop_reason
+from delineate.clinical.study_status import Status, status_of
 from delineate.errors import ProtocolError, UsageError
 from delineate.execution import write_text
 
@@ -36,34 +38,6 @@ PROTOCOL_FILE, LOCKED_FILE, LEDGER_FILE, HIDDEN_FOLDER = (
     "hidden",
 )
 LIKERT = range(1, 6)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Status:
-    """How far a study is."""
-
-    locked: bool
-    closed: str | None
-    enrolled: int
-    """Without sentinels."""
-    to_enrol: int
-    """With expected dropouts."""
-    evaluable: int
-    needed: int
-    excluded: int
-    sentinels: int
-    looks_done: int
-    looks_planned: int
-    next_look_at: int | None
-    """Evaluable cases at which the next look is due; None after the last."""
-    deviations: int
-    serious_adverse_events: int
-    stop: str
-    """Why the study must stop now; empty if it need not."""
-    protocol_changed: bool
-    """Whether the protocol file is not what was locked."""
-    checkpoint: str
-    """Of the ledger, to be noted elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +143,7 @@ class Study:
             if site not in protocol.sites:
                 raise ProtocolError(f"'{site}' is no site of the protocol; it has {', '.join(protocol.sites)}.")
             sentinel = case_id in protocol.sentinels
-            _require_room(protocol, state, sentinel)
+            require_room(protocol, state, sentinel=sentinel)
             number = sum(e.site == site and not e.sentinel for e in state.enrolled.values())
             # a sentinel shows a wrong draft, so it is always assisted where there is such an arm
             shown: tuple[Arm, ...] = ("assisted",) if "assisted" in protocol.arms else protocol.arms[:1]
@@ -260,7 +234,7 @@ class Study:
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
             raise UsageError(f"Seconds must be a number of 0 or more; got {seconds}.")
         with self._open() as (writer, protocol, state):
-            _require_arm(protocol, state, case_id, arm, reader, edit)
+            require_arm(protocol, state, case_id, arm, reader, edit)
             if (case_id, arm) in state.outcomes:
                 if not correction:
                     raise UsageError(f"Case {case_id} has its outcome in arm {arm}; give a reason to correct it.")
@@ -452,25 +426,11 @@ class Study:
         """
         state = self.state()
         protocol = self.draft() if state.locked_digest is None else self._locked(state)
-        counted = [e for e in state.enrolled.values() if not e.sentinel]
         path = self.root / PROTOCOL_FILE
-        return Status(
-            locked=state.locked_digest is not None,
-            closed=state.closed,
-            enrolled=len(counted),
-            to_enrol=cases_to_enrol(protocol),
-            evaluable=len(state.evaluable(protocol)),
-            needed=cases_needed(protocol),
-            excluded=len(state.excluded),
-            sentinels=len(state.enrolled) - len(counted),
-            looks_done=len(state.looks),
-            looks_planned=protocol.stopping.looks,
-            next_look_at=next_look_at(protocol, state),
-            deviations=len(state.deviations),
-            serious_adverse_events=state.serious_adverse_events,
-            stop=stop_reason(protocol, state),
-            protocol_changed=state.locked_digest is not None
-            and (not path.exists() or digest_of(_text_of(path)) != state.locked_digest),
+        return status_of(
+            protocol,
+            state,
+            file_sha256=digest_of(_text_of(path)) if path.exists() else "",
             checkpoint=self.ledger.head().words,
         )
 
@@ -497,45 +457,6 @@ class Study:
             if reason := state.closed or stop_reason(protocol, state):
                 raise ProtocolError(f"The study takes no more cases: {reason}.")
             yield writer, protocol, state
-
-
-def next_look_at(protocol: Protocol, state: StudyState) -> int | None:
-    """Return the evaluable cases at which the next look is due; None after the last planned one."""
-    look = len(state.looks) + 1
-    planned = protocol.stopping.looks
-    return None if look > planned else math.ceil(look * cases_needed(protocol) / planned)
-
-
-def stop_reason(protocol: Protocol, state: StudyState) -> str:
-    """Return why the study must take no more cases whatever the results are; empty if it need not stop."""
-    limit = protocol.stopping.serious_adverse_events
-    if limit is not None and state.serious_adverse_events >= limit:
-        return f"{state.serious_adverse_events} serious adverse event(s), the bound is {limit}"
-    return ""
-
-
-def _require_room(protocol: Protocol, state: StudyState, sentinel: bool) -> None:
-    if sentinel:
-        return
-    enrolled = sum(not e.sentinel for e in state.enrolled.values())
-    if enrolled - len(state.excluded) >= cases_to_enrol(protocol):
-        raise ProtocolError(f"The planned {cases_to_enrol(protocol)} cases are enrolled; close and analyse the study.")
-
-
-def _require_arm(
-    protocol: Protocol, state: StudyState, case_id: str, arm: Arm, reader: str, edit: Mapping[str, Any] | None
-) -> None:
-    faults: list[str] = []
-    if case_id not in state.enrolled:
-        faults.append(f"case {case_id} is not enrolled")
-    elif arm not in state.enrolled[case_id].arms:
-        faults.append(f"case {case_id} was allocated to {', '.join(state.enrolled[case_id].arms)}, not to {arm}")
-    if reader not in protocol.readers:
-        faults.append(f"'{reader}' is no reader of the protocol; it has {', '.join(protocol.readers)}")
-    if (arm == "manual") != (edit is None):
-        faults.append("the manual arm has no draft" if arm == "manual" else f"the {arm} arm needs a draft")
-    if faults:
-        raise ProtocolError("The outcome does not fit the protocol.", faults)
 
 
 def _text_of(path: Path) -> str:

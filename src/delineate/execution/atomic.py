@@ -36,6 +36,36 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+@contextmanager
+def staged_files(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder inside ``folder``; move its files into ``folder`` when the block ends without an error.
+
+    Files that belong together appear together, in the same sub-folders; those of the same name are replaced. Nothing of
+    them is left when the block ends with an error.
+
+    Raises
+    ------
+    ResourceError
+        If the folder cannot be made or written, or the disk is full.
+    """
+    stage = folder / f".partial-{secrets.token_hex(8)}-files"
+    is_new = not folder.exists()
+    try:
+        stage.mkdir(parents=True)
+        yield stage
+        for file in sorted(path for path in stage.rglob("*") if path.is_file()):
+            target = folder / file.relative_to(stage)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+    except OSError as error:
+        raise _explained(error, folder) from error
+    finally:
+        _remove(stage)
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()  # only if nothing came to lie in it
+
+
 def require_writable(folder: Path) -> None:
     """Make a folder and write into it for a moment, so that long work does not end at a folder that takes nothing.
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from messy_series import enhanced, intensities, make_series, missing_slice, repeated, write_series
+from messy_faults import missing_slice
+from messy_series import enhanced, intensities, make_series, repeated, write_series
 from test_structure_set_reading import block, write_labels_as_rtstruct
 
 from delineate.cli.main import main

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from messy_series import FAULTS, Fault, intensities, make_series, write_series
+from messy_faults import FAULTS, Fault
+from messy_series import intensities, make_series, write_series
 from pydicom import Dataset
 
 from delineate.errors import ImageReadError

@@ -69,10 +69,19 @@ class _Sorted:
     troubles: Counter[str] = field(default_factory=Counter)
 
 
-def fill_contours(
-    contours: Sequence[Dataset], planes: SourcePlanes, nesting: Nesting
-) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Return the mask (z, y, x) of a region of interest, and what is to be told of it."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FilledContours:
+    """A region of interest."""
+
+    mask: NDArray[np.bool_]
+    """(z, y, x)."""
+    polygons: Mapping[int, tuple[Polygon, ...]]
+    """Plane -> contours (y, x) in voxel indices."""
+    notices: tuple[str, ...]
+
+
+def fill_contours(contours: Sequence[Dataset], planes: SourcePlanes, nesting: Nesting) -> FilledContours:
+    """Return the mask of a region of interest, the contours that it was filled from, and what is to be told of it."""
     found = _sorted(contours, planes)
     shape = planes.source.grid.shape
     mask = np.zeros(shape, dtype=bool)
@@ -80,7 +89,14 @@ def fill_contours(
         mask[plane] = _filled(polygons, (shape[1], shape[2]), nesting, found.troubles)
     for plane, polygons in found.exclusive.items():
         mask[plane] ^= fill_even_odd(polygons, (shape[1], shape[2]))
-    return mask, tuple(f"{count} {words}" for words, count in found.troubles.items())
+    return FilledContours(
+        mask=mask,
+        polygons={
+            plane: (*found.plain.get(plane, ()), *found.exclusive.get(plane, ()))
+            for plane in sorted({*found.plain, *found.exclusive})
+        },
+        notices=tuple(f"{count} {words}" for words, count in found.troubles.items()),
+    )
 
 
 def _filled(

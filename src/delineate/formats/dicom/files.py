@@ -136,6 +136,58 @@ def raw_pixels(dataset: Dataset, scratch: bytearray | None = None) -> bytes | me
     return value
 
 
+def read_object(path: Path, modality: str, name: str) -> Dataset:
+    """Read an object that refers to images: a structure set, a segmentation.
+
+    Parameters
+    ----------
+    path
+        The file.
+    modality
+        What it must be.
+    name
+        Its name in messages.
+
+    Raises
+    ------
+    ImageReadError
+        If it cannot be read, is something else, or ends too early.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a truncated file lacks is told below
+            dataset = pydicom.dcmread(path)
+    except FileNotFoundError as error:
+        raise ImageReadError(f"{path}: expected {name}; there is nothing. Check the path.") from error
+    except Exception as error:  # parsers raise whatever they like on damaged data
+        raise ImageReadError(
+            f"{path}: expected {name}; the file cannot be read ({type(error).__name__}). Copy it again."
+        ) from error
+    found = text_of(dataset, "Modality")
+    if found != modality:
+        raise ImageReadError(f"{path}: expected {name}; found modality {found or 'none'}. Choose its file.")
+    last: Any = dataset.get_item(max(dataset.keys()))
+    if isinstance(last, RawDataElement) and last.length != _UNDEFINED_LENGTH and len(last.value or b"") < last.length:
+        raise ImageReadError(f"{path}: the file ends in the middle of an element; it is truncated. Copy it again.")
+    return dataset
+
+
+def modality_of(path: Path) -> str:
+    """Return what a DICOM file says that it is: ``SEG``, ``RTSTRUCT``, ``CT``; empty if it does not say.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read as DICOM.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return text_of(pydicom.dcmread(path, specific_tags=["Modality"]), "Modality")
+    except Exception as error:  # parsers raise whatever they like on damaged data
+        raise ImageReadError(f"{path}: expected a DICOM file; it cannot be read ({type(error).__name__}).") from error
+
+
 def _nothing(path: Path, pile: Pile) -> str:
     damaged = sum(len(findings) for findings in pile.findings.values())
     if path.is_dir() and not pile.others and not damaged:

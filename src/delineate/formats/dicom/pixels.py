@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -59,6 +60,8 @@ def unreadable(plane: Plane) -> Iterator[tuple[str, str]]:
     kind = plane.text("PhotometricInterpretation")
     if int(plane.text("SamplesPerPixel") or 1) != 1 or kind not in GREY:
         yield "COLOUR", f"expected one grey value per pixel; found {kind or 'colour'}; choose another series"
+    if not math.isfinite(plane.slope * plane.intercept) or plane.slope == 0:
+        yield "BAD_RESCALE", "slope or intercept of the intensities is no number, or the slope is 0; export it again"
     if dataset.get("ModalityLUTSequence"):
         yield "MODALITY_TABLE", "the numbers become intensities by a table (Modality LUT), which is not supported"
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))

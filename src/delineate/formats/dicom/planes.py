@@ -187,8 +187,8 @@ def _plane(file: str, dataset: Dataset, groups: _Groups | None, frame: int | Non
             _numbers(at("PixelMeasuresSequence"), "PixelSpacing", 2),
         ),
         thickness_mm=thickness[0] if thickness and thickness[0] > 0 else None,
-        slope=(_numbers(rescale, "RescaleSlope", 1) or (1.0,))[0],
-        intercept=(_numbers(rescale, "RescaleIntercept", 1) or (0.0,))[0],
+        slope=_rescale(rescale, "RescaleSlope", 1.0),
+        intercept=_rescale(rescale, "RescaleIntercept", 0.0),
         stack="" if groups is None else text_of(groups.of("FrameContentSequence"), "StackID"),
         parts=_instance_parts(dataset) if groups is None else _frame_parts(dataset, groups),
     )
@@ -234,6 +234,15 @@ def _frame_parts(dataset: Dataset, groups: _Groups) -> dict[str, str]:
         "content time": text_of(content, "FrameAcquisitionDateTime"),
     }
     return {name: value for name, value in told.items() if value}
+
+
+def _rescale(dataset: Dataset, keyword: str, absent: float) -> float:
+    """Return slope or intercept; NaN if it is there and no number."""
+    tag = _tag_of(keyword)
+    if tag not in dataset or dataset.get_item(tag).value in (None, "", b""):
+        return absent
+    found = _numbers(dataset, keyword, 1)
+    return math.nan if found is None else found[0]
 
 
 def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,13 @@ def inspect_dicom(path: Path) -> tuple[SeriesReport, ...]:
     return tuple(_report(stack) for stack in _stacks(open_pile(path)))
 
 
-def read_dicom(path: Path, *, series_uid: str | None = None, part: str | None = None) -> DicomVolume:
+def read_dicom(
+    path: Path, *, series_uid: str | None = None, part: str | None = None, holding: Collection[str] = ()
+) -> DicomVolume:
     """Read one volume.
 
-    A series of several parts is never read without naming the part, even if only one of them is usable.
+    A series of several parts is never read without naming the part, or images of it, even if only one of them is
+    usable.
 
     Parameters
     ----------
@@ -59,17 +63,24 @@ def read_dicom(path: Path, *, series_uid: str | None = None, part: str | None = 
         Which series; None: the only one there is, scouts and pictures of the screen aside.
     part
         Which part of the series, as its report names it: ``temporal position 2``.
+    holding
+        SOP Instance UIDs, such as an object names that was drawn on the images: only volumes with one of them count,
+        if there is one. Not heeded where a series is named.
 
     Raises
     ------
     ImageReadError
         If no series, or several, fit; or the one that fits is refused. The message lists what was found.
     """
-    stacks = [s for s in _stacks(open_pile(path)) if series_uid in (None, s.planes[0].series_uid)]
+    there = _stacks(open_pile(path))
+    stacks = [s for s in there if series_uid in (None, s.planes[0].series_uid)]
     stacks = [stack for stack in stacks if part in (None, stack.part)]
+    if holding and series_uid is None:
+        stacks = [s for s in stacks if any(p.text("SOPInstanceUID") in holding for p in s.planes)] or stacks
     rivals = [stack for stack in stacks if series_uid is not None or not _is_no_volume(stack)]
     if len(rivals) != 1 or rivals[0].grid is None:
-        raise ImageReadError("\n".join([_choice(path, rivals or stacks), *(f"  - {_line(stack)}" for stack in stacks)]))
+        listed = (f"  - {_line(stack)}" for stack in stacks or there)
+        raise ImageReadError("\n".join([_choice(path, rivals or stacks), *listed]))
     return _volume(rivals[0], rivals[0].grid)
 
 
@@ -110,7 +121,8 @@ def _values_findings(stack: Stack) -> Iterator[Finding]:
     if any("PixelPaddingValue" in plane.dataset for plane in planes):
         words = "padding around the image, where there is any, became the smallest intensity of its plane"
         yield finding("PIXEL_PADDING", "repaired", words)
-    if len({(plane.slope, plane.intercept) for plane in planes}) > 1:
+    rescaling = {(plane.slope, plane.intercept) for plane in planes if math.isfinite(plane.slope * plane.intercept)}
+    if len(rescaling) > 1:
         words = "slope and intercept differ from plane to plane; each plane was rescaled by its own"
         yield finding("RESCALE_PER_SLICE", "note", words)
     if any(plane.text("LossyImageCompression") == "01" for plane in planes):
@@ -165,7 +177,7 @@ def _is_no_volume(stack: Stack) -> bool:
 
 def _choice(path: Path, stacks: Sequence[Stack]) -> str:
     if not stacks:
-        return f"{path}: no series of that identifier or part is there."
+        return f"{path}: no series of that identifier or part is there. There are:"
     if len(stacks) == 1:
         return f"{path}: the series makes no volume:"
     if not any(stack.grid is not None for stack in stacks):

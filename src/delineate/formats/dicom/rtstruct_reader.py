@@ -7,18 +7,17 @@ do with nested contours) or union, with a notice where the two differ. Whatever 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from delineate.errors import GeometryError, ImageReadError
-from delineate.formats.dicom.contour_filling import Nesting, SourcePlanes, fill_contours
+from delineate.formats.dicom.contour_filling import Nesting, Polygon, SourcePlanes, fill_contours
+from delineate.formats.dicom.files import read_object
 from delineate.formats.dicom.source_series import SourceSeries
 
 
@@ -28,10 +27,23 @@ class ReadStructure:
 
     name: str
     number: int
-    mask: NDArray[np.bool_]
-    """(z, y, x) on the grid of the images; empty for a ROI without contours."""
+    inside: NDArray[np.bool_]
+    """(z, y, x) of the box that holds the structure: whole masks of a hundred structures would fill the memory."""
+    box: tuple[slice, slice, slice]
+    """Where the box lies on the grid of the images."""
+    shape: tuple[int, ...]
+    """Of the images, (z, y, x)."""
+    polygons: Mapping[int, tuple[Polygon, ...]]
+    """Plane -> contours (y, x) in voxel indices that were read on it."""
     interpreted_type: str
     colour: tuple[int, int, int] | None
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(z, y, x) on the grid of the images; empty for a ROI without contours."""
+        mask = np.zeros(self.shape, dtype=bool)
+        mask[self.box] = self.inside
+        return mask
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -39,6 +51,8 @@ class ReadStructureSet:
     """A structure set on the grid of its images."""
 
     label: str
+    approval: str
+    """``APPROVED``, ``UNAPPROVED``, ``REJECTED``; empty if it is not said."""
     structures: tuple[ReadStructure, ...]
     notices: tuple[str, ...]
 
@@ -84,35 +98,40 @@ def _read(dataset: Dataset, source: SourceSeries, nesting: Nesting) -> ReadStruc
     structures = []
     for number, name in names.items():
         item = drawn.get(number, Dataset())
-        mask, told = fill_contours(item.get("ContourSequence") or [], planes, nesting)
-        notices += [f"{name}: {words}." for words in told]
+        filled = fill_contours(item.get("ContourSequence") or [], planes, nesting)
+        notices += [f"{name}: {words}." for words in filled.notices]
+        box = _box_of(filled.mask)
         colour = item.get("ROIDisplayColor")
         structures.append(
             ReadStructure(
                 name=name,
                 number=number,
-                mask=mask,
+                inside=filled.mask[box].copy(),
+                box=box,
+                shape=filled.mask.shape,
+                polygons=filled.polygons,
                 interpreted_type=kinds.get(number, ""),
                 colour=None if not colour else (int(colour[0]), int(colour[1]), int(colour[2])),
             )
         )
     label = str(dataset.get("StructureSetLabel", ""))
-    return ReadStructureSet(label=label, structures=tuple(structures), notices=tuple(notices))
+    approval = str(dataset.get("ApprovalStatus", "") or "")
+    return ReadStructureSet(label=label, approval=approval, structures=tuple(structures), notices=tuple(notices))
+
+
+def _box_of(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """Return the box that holds a mask; an empty one if nothing is marked."""
+    planes = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not planes.size:
+        return (slice(0, 0), slice(0, 0), slice(0, 0))
+    z = slice(int(planes[0]), int(planes[-1]) + 1)
+    flat: NDArray[np.bool_] = np.logical_or.reduce(mask[z], axis=0)
+    rows, columns = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
+    return (z, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
 
 
 def _opened(path: Path) -> Dataset:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a truncated set lacks what is asked for below
-            dataset = pydicom.dcmread(path)
-    except Exception as error:  # parsers raise whatever they like on damaged data
-        raise ImageReadError(
-            f"{path}: expected an RT Structure Set; the file cannot be read ({type(error).__name__})."
-        ) from error
-    if str(dataset.get("Modality", "")) != "RTSTRUCT":
-        raise ImageReadError(
-            f"{path}: expected an RT Structure Set; found modality {dataset.get('Modality', 'none')}. Choose its file."
-        )
+    dataset = read_object(path, "RTSTRUCT", "an RT Structure Set")
     if "StructureSetROISequence" not in dataset or "ROIContourSequence" not in dataset:
         raise ImageReadError(f"{path}: the structure set holds no structures, or is truncated. Export it again.")
     return dataset
@@ -151,6 +170,17 @@ def _named_images(dataset: Dataset) -> Iterator[str]:
         for contour in item.get("ContourSequence") or []:
             for image in contour.get("ContourImageSequence") or []:
                 yield str(image.get("ReferencedSOPInstanceUID", ""))
+
+
+def named_images(path: Path) -> frozenset[str]:
+    """Return the SOP Instance UIDs of the images that contours of a structure set name; empty if they name none.
+
+    Raises
+    ------
+    ImageReadError
+        If the file is no structure set, or damaged.
+    """
+    return frozenset(_named_images(_opened(path))) - {""}
 
 
 def referenced_series(path: Path) -> frozenset[str]:

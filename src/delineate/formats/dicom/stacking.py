@@ -143,7 +143,8 @@ def _uneven(planes: Sequence[Plane], heights: NDArray[np.float64]) -> Iterator[F
     if multiples.min() < 1 or beside.max() > NEARLY_REGULAR * step:
         words = (
             f"expected one distance of planes; they are {steps.min():g} to {steps.max():g} mm apart, and one lies "
-            f"{beside.max():.3g} mm from a regular grid"
+            f"{beside.max():.3g} mm from a regular grid. Nothing is stretched: export the series with one distance, or "
+            "resample it with a tool that tells what it did"
         )
         yield finding("IRREGULAR_SPACING", "refused", words, [planes[int(beside.argmax())].file])
     elif gaps.size:
