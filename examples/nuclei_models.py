@@ -4,7 +4,7 @@
     cd DATA && delineate run dsb2018_nuclei --also consep_nuclei --budget 80min --licence Apache-2.0 -o joint
     python examples/nuclei_models.py ship joint src/delineate/models
 
-Both are the network of one run. ``nuclei-typed`` is the whole; ``nuclei`` is the same without its maps of types, because
+Both are the network of one run. ``nuclei-typed`` is the whole; ``nuclei`` is the same without its maps of types, as
 types were learnt on stained tissue only and mean nothing in fluorescence. 0.25 micrometres is the pixel of CoNSeP; the
 pictures of DSB 2018 do not tell theirs.
 """

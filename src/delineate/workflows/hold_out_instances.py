@@ -33,7 +33,7 @@ def hold_out(
     path
         A split that stands there is kept; else it is written.
     known
-        Data set's name to ids that an earlier training held out; they are held out again if the data set has them all.
+        Data set's name to ids that an earlier training held out; those that are there are held out again, no others.
 
     Raises
     ------
@@ -51,9 +51,9 @@ def hold_out(
 
 
 def inherited(dataset: InstanceDataset, known: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return the ids that an earlier training held out of a data set; none unless the data set has them all."""
-    ids = tuple(known.get(dataset.name, ()))
-    return ids if set(ids) <= {case.case_id for case in dataset.cases} else ()
+    """Return the ids of a data set that an earlier training of the same name held out, as far as they are there."""
+    there = {case.case_id for case in dataset.cases}
+    return tuple(name for name in known.get(dataset.name, ()) if name in there)
 
 
 def split_words(dataset: InstanceDataset, held_out: Sequence[str]) -> str:
