@@ -11,7 +11,7 @@ from delineate.formats.instance_package import InstancePackage, write_instance_p
 from delineate.masks.instance_decoding import Decoding
 from delineate.networks.instance_unet import InstanceUNet
 
-SMALL = Decoding(reach=12, grow=3, largest=40, least_pixels=3, foreground=0.5, interior=0.5, distance=0.3, smooth=1.0)
+SMALL = Decoding(reach=12, grow=3, largest=40, least_pixels=3, foreground=0.5, prominence=0.1, smooth=1.0)
 
 
 def random_network(seed: int, *, types: int = 2, widths: tuple[int, ...] = (8, 12, 16)) -> InstanceUNet:

@@ -116,7 +116,7 @@ def test_instances_that_are_too_small_or_too_large_are_left_out() -> None:
 
 @pytest.mark.parametrize("wrong", [{"foreground": 1.5}, {"reach": 0}, {"least_pixels": 0}])
 def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="Thresholds"):
+    with pytest.raises(UsageError, match="Shares"):
         Decoding(**wrong)  # type: ignore[arg-type]
 
 

@@ -33,7 +33,7 @@ def test_maps_that_are_too_low_get_lower_thresholds() -> None:
     chosen = choose_decoding(held)
     assert quality_of(held, START) < 0.1
     assert chosen.decoding.foreground == 0.35
-    assert chosen.decoding.interior == 0.3
+    assert chosen.quality > 0.9
     assert chosen.quality > 0.8
     assert chosen.quality == max(score for _, score in chosen.tried)
 

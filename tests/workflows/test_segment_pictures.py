@@ -398,7 +398,7 @@ def test_a_large_picture_needs_little_memory(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "large.tif", np.tile(block, (10, 10, 1)), photometric="rgb", tile=(256, 256), compression="zlib"
     )
-    fewer = Decoding(reach=24, largest=60, least_pixels=14, smooth=1.0, foreground=0.3, distance=0.6)
+    fewer = Decoding(reach=24, largest=60, least_pixels=14, smooth=1.0, foreground=0.3, prominence=0.3)
     package = write_model(tmp_path / "model", decoding=fewer)
     done = subprocess.run(
         [sys.executable, "-c", LARGE, str(package), str(tmp_path / "large.tif"), str(tmp_path / "out")],

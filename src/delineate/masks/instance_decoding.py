@@ -1,9 +1,10 @@
 """From three maps to instances, by a rule that looks no farther than it says: the same instances in every tiling.
 
 A watershed floods whole connected areas, so what one nucleus becomes can depend on where a tile ends. Here every
-foreground pixel climbs to the highest of its neighbours, at most ``reach`` steps, and belongs to the marker it meets:
-what a pixel becomes depends on the pixels around it alone. Markers are connected parts of the interior. Pixels that end
-on a summit without a marker join an instance beside them, if there is one at most ``grow`` pixels away.
+foreground pixel climbs to the highest of its neighbours, at most ``reach`` steps, on the mean of distance and interior.
+Summits that stand out are instances; from another one the climb goes on at the higher place that it leads to
+(``masks.summits``), at most ``JUMPS`` times. So what a pixel becomes depends on the pixels around it alone. Pixels
+that arrive nowhere join an instance beside them, if there is one at most ``grow`` pixels away.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from delineate.errors import GeometryError, UsageError
+from delineate.masks.summits import leading_from
 
 _NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 _BESIDE = tuple(
@@ -27,6 +29,11 @@ _BESIDE = tuple(
 """Index pairs of pixels that share an edge."""
 
 
+RADIUS = 32
+"""Pixels around a summit that are looked at for a higher one."""
+JUMPS = 2
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoding:
     """How maps become instances; chosen on validation images.
@@ -34,31 +41,33 @@ class Decoding:
     Raises
     ------
     UsageError
-        If a threshold does not lie in [0, 1], or a length is below 1.
+        If a share does not lie in [0, 1], or a length is below 1.
     """
 
     foreground: float = 0.5
-    interior: float = 0.5
-    distance: float = 0.3
-    """Markers need this much of all three maps."""
+    """Pixels of instances have this much of the first map."""
+    inner: float = 0.4
+    """Share of the interior in the height that pixels climb; the rest is the distance."""
+    prominence: float = 0.12
+    """A summit is an instance if it stands as high above zero, and above every way to a higher one."""
     smooth: float = 1.0
-    """Standard deviation, in pixels, of the Gaussian on the distance before pixels climb."""
+    """Standard deviation, in pixels, of the Gaussian on the height."""
     reach: int = 48
-    """Most steps of a pixel to its marker; pixels that need more belong to nothing."""
+    """Most steps of a pixel to its summit; pixels that need more belong to nothing."""
     grow: int = 8
     largest: int = 160
     """Instances whose height or width is larger, in pixels, are left out."""
     least_pixels: int = 8
 
     def __post_init__(self) -> None:
-        thresholds = (self.foreground, self.interior, self.distance)
-        if any(not 0 <= value <= 1 for value in thresholds) or min(self.reach, self.largest, self.least_pixels) < 1:
-            raise UsageError(f"Thresholds lie from 0 to 1, lengths begin at 1; got {self}.")
+        shares = (self.foreground, self.inner, self.prominence)
+        if any(not 0 <= value <= 1 for value in shares) or min(self.reach, self.largest, self.least_pixels) < 1:
+            raise UsageError(f"Shares lie from 0 to 1, lengths begin at 1; got {self}.")
 
     @property
     def halo(self) -> int:
         """Pixels that a tile must see on every side, so that its own instances are whole."""
-        return self.largest + self.reach + self.grow + round(4 * self.smooth) + 2
+        return self.largest + self.reach + (JUMPS + 1) * RADIUS + self.grow + round(4 * self.smooth) + 2
 
 
 def decode_instances(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.int32]:
@@ -84,40 +93,43 @@ def decode_instances(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.int32
     if maps.ndim != 3 or len(maps) != 3:
         raise GeometryError(f"Three maps of a plane (3, y, x) are expected; got shape {maps.shape}.")
     foreground = maps[0] >= decoding.foreground
-    height = _smoothed(maps[2], decoding.smooth)
-    markers, count = ndimage.label(
-        foreground & (maps[1] >= decoding.interior) & (maps[2] >= decoding.distance), np.ones((3, 3))
-    )
-    if not count:
-        return np.zeros(foreground.shape, dtype=np.int32)
-    owner = _grown(_climbed(height, markers, foreground, decoding.reach), height, foreground, decoding.grow)
+    height = _height(maps, decoding)
+    owner = _grown(_climbed(height, foreground, decoding), height, foreground, decoding.grow)
     return _cleaned(owner, decoding)
 
 
-def _smoothed(distance: NDArray[Any], sigma: float) -> NDArray[np.float32]:
-    values = distance.astype(np.float32)
-    if sigma <= 0:
+def _height(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.float32]:
+    share = np.float32(decoding.inner)
+    values: NDArray[np.float32] = (1 - share) * maps[2].astype(np.float32) + share * maps[1].astype(np.float32)
+    if decoding.smooth <= 0:
         return values
-    smooth: NDArray[np.float32] = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=4.0)
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(values, decoding.smooth, mode="nearest", truncate=4.0)
     return smooth
 
 
-def _climbed(
-    height: NDArray[np.float32], markers: NDArray[Any], foreground: NDArray[np.bool_], reach: int
-) -> NDArray[np.int32]:
-    """Return the marker that each foreground pixel reaches in at most ``reach`` steps uphill; 0: none."""
-    target = _uphill(height, markers, foreground)
-    owner = np.where(foreground, markers, 0).ravel().astype(np.int32)
-    steps = np.flatnonzero(foreground.ravel() & (owner == 0))
-    place = target[steps]
-    for _ in range(reach):
-        found = _owner_of(markers, place)
-        arrived = found > 0
-        owner[steps[arrived]] = found[arrived]
-        going = ~arrived & (target[place] != place)
-        steps, place = steps[going], target[place[going]]
+def _climbed(height: NDArray[np.float32], foreground: NDArray[np.bool_], decoding: Decoding) -> NDArray[np.int32]:
+    """Return the number of the summit that each foreground pixel arrives at; 0: none."""
+    ground = np.where(foreground, height, np.float32(-np.inf))
+    target = _uphill(ground, foreground)
+    inside = np.flatnonzero(foreground.ravel())
+    summits = inside[target[inside] == inside]
+    led = leading_from(ground, summits, decoding.prominence, RADIUS)
+    stands = (led == summits) & (height.ravel()[summits] >= decoding.prominence)
+    number = np.zeros(height.size, dtype=np.int32)
+    number[summits[stands]] = np.arange(1, int(stands.sum()) + 1)
+    jumps = np.zeros(height.size, dtype=bool)
+    jumps[summits[led != summits]] = True
+    target[summits] = led
+    owner = np.zeros(height.size, dtype=np.int32)
+    steps, place, jumped = inside, inside, np.zeros(len(inside), dtype=np.int8)
+    for _ in range(decoding.reach + JUMPS + 1):
+        owner[steps] = number[place]
+        going = (number[place] == 0) & (target[place] != place) & ~(jumps[place] & (jumped == JUMPS))
+        steps, place, jumped = steps[going], place[going], jumped[going]
         if not len(steps):
             break
+        jumped = jumped + jumps[place]
+        place = target[place]
     return owner.reshape(foreground.shape)
 
 
@@ -139,19 +151,13 @@ def _grown(
     return np.ascontiguousarray(padded[1:-1, 1:-1])
 
 
-def _owner_of(markers: NDArray[Any], place: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return the marker at flat positions."""
-    found: NDArray[np.int32] = markers.ravel()[place].astype(np.int32)
-    return found
-
-
-def _uphill(height: NDArray[np.float32], markers: NDArray[Any], foreground: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _uphill(ground: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the flat position of the highest neighbour of each foreground pixel, or its own on a summit.
 
     Among equal neighbours the one that comes first from the top left wins: the same wherever a tile begins.
     """
-    columns = height.shape[1]
-    level = np.pad(np.where(foreground, height, -np.inf), 1, constant_values=-np.inf).ravel()
+    columns = ground.shape[1]
+    level = np.pad(ground, 1, constant_values=-np.inf).ravel()
     own = np.flatnonzero(foreground.ravel())
     padded = own + 2 * (own // columns) + columns + 3
     best, step = level[padded], np.zeros(len(own), dtype=np.int64)
@@ -159,7 +165,7 @@ def _uphill(height: NDArray[np.float32], markers: NDArray[Any], foreground: NDAr
         beside = level[padded + dy * (columns + 2) + dx]
         higher = beside > best
         best[higher], step[higher] = beside[higher], dy * columns + dx
-    target = np.arange(height.size)
+    target = np.arange(ground.size)
     target[own] += step
     return target
 

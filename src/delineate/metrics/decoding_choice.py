@@ -19,17 +19,16 @@ from delineate.masks.instance_decoding import Decoding, decode_instances
 from delineate.metrics.contingency import InstanceOverlap, instance_overlap
 from delineate.metrics.panoptic import PanopticQuality, panoptic_quality
 
-START = Decoding(foreground=0.5, interior=0.45, distance=0.25, smooth=1.0)
+START = Decoding()
 OTHER_STARTS = (
-    replace(START, foreground=0.35, interior=0.3, distance=0.1),
-    replace(START, foreground=0.6, interior=0.6),
+    replace(START, foreground=0.35, prominence=0.08),
+    replace(START, foreground=0.6, prominence=0.2),
 )
 """For networks that say too little, or too much, of everything."""
 VALUES: Mapping[str, tuple[float, ...]] = {
-    "foreground": (0.35, 0.5, 0.6),
-    "interior": (0.3, 0.45, 0.6),
-    "distance": (0.1, 0.25),
-    "smooth": (0.5, 1.0, 2.0),
+    "prominence": (0.05, 0.08, 0.12, 0.16, 0.2),
+    "foreground": (0.4, 0.5, 0.6),
+    "smooth": (1.0, 1.5),
 }
 """What is tried around the best start, one value after the other: at most seven settings more."""
 MOST_PIXELS = 1 << 21

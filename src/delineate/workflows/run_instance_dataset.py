@@ -368,8 +368,8 @@ def _drawings(conclusion: InstanceConclusion) -> list[Drawing]:
 def _decoding_words(conclusion: InstanceConclusion) -> str:
     decoding, choice = conclusion.package.decoding, conclusion.choice
     return (
-        f"Objects are decoded with foreground {decoding.foreground:g}, interior {decoding.interior:g}, distance "
-        f"{decoding.distance:g}, smoothing {decoding.smooth:g} pixels: the best of {len(choice.tried)} settings on "
+        f"Objects are decoded with foreground {decoding.foreground:g}, prominence {decoding.prominence:g}, smoothing "
+        f"{decoding.smooth:g} pixels: the best of {len(choice.tried)} settings on "
         f"{choice.n_pictures} held-out pictures."
     )
 
