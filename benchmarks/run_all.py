@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+import bench_instances
 import bench_many_classes
 import bench_metrics
 import bench_predict
@@ -45,6 +46,7 @@ def main() -> None:
         bench_predict,
         bench_many_classes,
         bench_metrics,
+        bench_instances,
     ):
         print(f"running {benchmark.__name__} ...", flush=True)
         rows.extend(benchmark.measure(model=model) if benchmark is bench_predict else benchmark.measure())
