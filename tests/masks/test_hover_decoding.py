@@ -52,6 +52,11 @@ def test_the_corrected_decoding_also_finds_small_ones() -> None:
     assert precision(small, corrected(10)) > 0.9
 
 
+def test_nuclei_of_less_than_half_the_typical_diameter_are_kept() -> None:
+    assert precision(touching_discs(5), corrected(24)) > 0.95
+    assert corrected(24).least_pixels == HoverDecoding().least_pixels  # the published constant at the published size
+
+
 def test_the_corrected_decoding_does_not_depend_on_the_tile() -> None:
     instances = touching_discs(8)
     horizontal, vertical = hover_targets(instances)

@@ -22,6 +22,9 @@ from skimage.segmentation import watershed
 
 from delineate.errors import GeometryError
 
+PUBLISHED_DIAMETER = 24.0
+"""Pixels of a nucleus of 6 micrometres at 40 times magnification, for which the published constants were chosen."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HoverDecoding:
@@ -46,7 +49,7 @@ def corrected(diameter: float) -> HoverDecoding:
     return HoverDecoding(
         sobel=max(3, 2 * round(diameter / 8) + 1),
         opening=3,
-        least_pixels=max(4, round(0.05 * diameter**2)),
+        least_pixels=max(4, round(HoverDecoding().least_pixels * (diameter / PUBLISHED_DIAMETER) ** 2)),
         stretched=False,
         diameter=diameter,
     )
