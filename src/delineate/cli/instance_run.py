@@ -11,7 +11,7 @@ from delineate.errors import UsageError
 from delineate.execution.quantities import read_budget, spoken_seconds
 
 if TYPE_CHECKING:
-    from delineate.cli.commands import Session
+    from delineate.cli.session import Session
 
 _ELSEWHERE = ("configuration", "start_model", "split_by", "plan_of", "table")
 """Options that mean nothing for instances."""

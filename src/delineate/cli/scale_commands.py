@@ -11,7 +11,7 @@ from delineate.execution import Silent
 from delineate.execution.quantities import spoken_seconds
 
 if TYPE_CHECKING:
-    from delineate.cli.commands import Session
+    from delineate.cli.session import Session
     from delineate.workflows.model import Manner
     from delineate.workflows.train_on_devices import Place
 
