@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from delineate.case.labels import LabelScheme
 from delineate.errors import InputError, ModelError, PlanError, UsageError
-from delineate.execution.atomic import atomic_path, write_text
+from delineate.execution.atomic import atomic_path, remove_abandoned, write_text
 from delineate.formats.nnunet.dataset_json import dataset_json
 from delineate.formats.nnunet.json_node import Node
 from delineate.formats.nnunet.plans_json import configuration_to_json, plan_to_json
@@ -144,6 +144,7 @@ def write_package(target: Path, package: ModelPackage) -> ModelPackage:
         If the folder cannot be written or the disk is full.
     """
     _check_writable(target, package)
+    remove_abandoned(target.parent, target.name)
     with atomic_path(target) as temporary:
         if target.suffix == ".zip":
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:

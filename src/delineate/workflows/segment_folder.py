@@ -10,7 +10,7 @@ from typing import Any
 
 from delineate.case import Image, Result
 from delineate.errors import DelineateError, InputError, Interrupted, SomeCasesFailed, UsageError
-from delineate.execution import Cancellation, Progress, Silent, require_writable, write_text
+from delineate.execution import Cancellation, Progress, Silent, remove_abandoned, require_writable, write_text
 from delineate.formats.assessment_files import (
     assessment_path,
     read_assessment,
@@ -128,6 +128,7 @@ def segment_files(  # noqa: PLR0913 - one keyword per choice of the command line
         If a stop was requested; finished cases stay.
     """
     require_output_folder(out, cases)
+    remove_abandoned(out)
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
     ending = label_ending(model.package.file_ending)
     targets = [out / f"{case.case_id}{ending}" for case in cases]
