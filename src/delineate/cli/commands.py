@@ -11,6 +11,7 @@ from delineate.cli import dicom_prediction
 from delineate.cli.instance_run import instance_options, run_instances, verify_instances
 from delineate.cli.run_options import (
     configuration_option,
+    configurations_option,
     dataset_argument,
     fold_option,
     jobs_option,
@@ -22,7 +23,14 @@ from delineate.cli.run_options import (
     split_options,
     start_model_option,
 )
-from delineate.cli.scale_commands import floating_precision, manner_of, predict_on_cluster, train_elsewhere
+from delineate.cli.scale_commands import (
+    floating_precision,
+    manner_of,
+    own_folder,
+    predict_on_cluster,
+    tell_trained,
+    train_elsewhere,
+)
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
 from delineate.cli.session import Command, Session
 from delineate.errors import DatasetError, UsageError
@@ -181,7 +189,7 @@ def _preprocess(session: Session) -> int:
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
     run_folder_argument(parser)
-    configuration_option(parser)
+    configurations_option(parser)
     fold_option(parser)
     parser.add_argument("--extend", metavar="TIME|STEPS", help="train a finished fold longer: 10min, or 2000 (steps)")
     start_model_option(parser)
@@ -198,20 +206,18 @@ def _train(session: Session) -> int:
         return code
     from delineate.workflows.resume_run import train_run
 
-    trained = train_run(
-        options.run_folder,
-        configuration=options.configuration,
-        folds=folds,
-        extension=extension,
-        device=options.device,
-        workers=options.jobs,
-        start_model=options.start_model,
-        **session.watched,
-    )
-    for name, fold in trained.folds.items():
-        print(f"fold {name}: {fold.steps} steps in {spoken_seconds(fold.seconds)}")
-    own = options.run_folder if options.configuration is None else options.run_folder / options.configuration
-    print(f"model   {own / 'model'}")
+    for configuration in options.configuration or (None,):
+        trained = train_run(
+            options.run_folder,
+            configuration=configuration,
+            folds=folds,
+            extension=extension,
+            device=options.device,
+            workers=options.jobs,
+            start_model=options.start_model,
+            **session.watched,
+        )
+        tell_trained(own_folder(options.run_folder, configuration), trained.folds)
     return 0
 
 
@@ -320,8 +326,7 @@ def _report(session: Session) -> int:
     if conclusion.test is not None:
         _print_summary("held-out test cases", conclusion.test)
     _print_summary("validation cases (not trained on)", conclusion.validation)
-    own = options.run_folder if options.configuration is None else options.run_folder / options.configuration
-    print(f"report  {own / 'report.html'}")
+    print(f"report  {own_folder(options.run_folder, options.configuration) / 'report.html'}")
     return 0
 
 

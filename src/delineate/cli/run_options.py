@@ -83,6 +83,16 @@ def configuration_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def configurations_option(parser: argparse.ArgumentParser) -> None:
+    """Declare which of nnU-Net's configurations are meant, where there can be several."""
+    parser.add_argument(
+        "--configuration",
+        nargs="+",
+        metavar="NAME",
+        help="2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres, as they were planned; default: what the planner chose",
+    )
+
+
 def start_model_option(parser: argparse.ArgumentParser) -> None:
     """Declare the model to start from."""
     parser.add_argument(

@@ -39,6 +39,9 @@ CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
 def find_images(source: Path, channels: int) -> tuple[CaseFiles, ...]:
     """Return the images of a file or folder; ``{id}_0000``, ``{id}_0001`` are the channels of one image.
 
+    Where images have one channel, another number than 0000 belongs to the name (``scan_2024``), unless ``{id}_0000``
+    lies beside it.
+
     Raises
     ------
     InputError
@@ -49,9 +52,12 @@ def find_images(source: Path, channels: int) -> tuple[CaseFiles, ...]:
         raise InputError(f"{source}: expected an image or a folder with images; found none.")
     found: dict[str, dict[int, Path]] = {}
     twice = []
-    for file in files:
-        stem = file.name.removesuffix(image_ending(file) or "")
+    stems = {file: file.name.removesuffix(image_ending(file) or "") for file in files}
+    taken = set(stems.values())
+    for file, stem in stems.items():
         match = CHANNEL_SUFFIX.search(stem)
+        if match and channels == 1 and f"{stem[: match.start()]}_0000" not in taken:
+            match = None
         case_id = stem[: match.start()] if match else stem
         parts, channel = found.setdefault(case_id, {}), int(match[1]) if match else 0
         if channel in parts:
