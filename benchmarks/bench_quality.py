@@ -20,8 +20,8 @@ import torch
 
 from delineate.formats.datasets import open_dataset
 from delineate.formats.nnunet.splits_json import splits_to_json
-from delineate.workflows.plan_dataset import splits_of
 from delineate.workflows.run_dataset import RunSettings, run_dataset
+from delineate.workflows.split_rule import splits_of
 from peer import PEER_ALLOCATOR
 
 POINTS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)

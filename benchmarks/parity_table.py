@@ -57,7 +57,7 @@ RUNS = {"as it is": (True, True), "without half sums": (False, True), "exact": (
 """Run of nnU-Net -> half-precision sums, half-precision Gaussian."""
 
 
-def making(kind: Kind, folder: Path) -> dict[str, Any]:
+def making(kind: Kind, folder: Path, steps: int) -> dict[str, Any]:
     """Return the step in which nnU-Net makes the model."""
     plans = json.loads(json.dumps(plan_to_json(kind.plan)))
     dims = kind.plan.configurations[0].dims
@@ -74,7 +74,7 @@ def making(kind: Kind, folder: Path) -> dict[str, Any]:
         "configuration": kind.configuration,
         "folds": list(kind.folds),
         "seed": 1,
-        "steps": STEPS,
+        "steps": steps,
         "images": [[str(file) for file in files] for files in kind.images.values()],
         "mirror_axes": list(range(dims)) if kind.mirroring else None,
         "trainer": "nnUNetTrainer",
@@ -149,7 +149,7 @@ def near_tie(probabilities: np.ndarray, scheme: LabelScheme) -> np.ndarray:
 
 
 def table(
-    rows: Sequence[int] | None, trained: Path | None, images: Path | None
+    rows: Sequence[int] | None, trained: Path | None, images: Path | None, steps: int
 ) -> list[tuple[str, str, dict[str, float]]]:
     """Return one result per row."""
     results = []
@@ -159,7 +159,7 @@ def table(
             if rows is not None and number not in rows:
                 continue
             folder, out = root / f"{number}", root / f"{number}-theirs"
-            ask([making(kind, folder), *predicting(folder, kind.folds, kind.images, out, kind.mirroring)], root)
+            ask([making(kind, folder, steps), *predicting(folder, kind.folds, kind.images, out, kind.mirroring)], root)
             results.append((kind.name, kind.data, compare(folder, kind.images, out, mirroring=kind.mirroring)))
             show(*results[-1])
         if trained is not None and images is not None:
@@ -197,11 +197,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", help="only the rows of these numbers, counted from 0")
     parser.add_argument("--model", type=Path, help="a trained model, for one more row")
     parser.add_argument("--images", type=Path, help="images for the trained model")
+    parser.add_argument("--steps", type=int, default=STEPS, help="training steps of each network; default %(default)s")
     options = parser.parse_args()
     if not os.environ.get("DELINEATE_ORACLE_PYTHON"):
         sys.exit("set DELINEATE_ORACLE_PYTHON to an interpreter that has nnunetv2")
     print("| " + " | ".join(HEADINGS) + " |\n" + "|---" * len(HEADINGS) + "|")
-    results = table(options.rows, options.model, options.images)
+    results = table(options.rows, options.model, options.images, options.steps)
     _judge(results)
 
 

@@ -39,7 +39,14 @@ def test_processes_are_started_without_the_option_that_starts_them(monkeypatch: 
     assert words_without_devices() == ["train", "run", "--fold", "2"]
 
 
-@pytest.mark.parametrize("words", [["--devices", "0"], ["--devices", "2", "--cluster", "local"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--devices", "0"],
+        ["--devices", "2", "--cluster", "local"],
+        ["--devices", "2", "--configuration", "2d", "3d_fullres"],
+    ],
+)
 def test_options_that_contradict_each_other(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "run", *words]) == 2
     assert "--devices" in capsys.readouterr().err

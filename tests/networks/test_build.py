@@ -155,6 +155,9 @@ def test_many_faults_are_counted() -> None:
         ({"strides": ((1, 1, 1), (0, 2, 2), (2, 2, 2))}, "must be positive"),
         ({"features": (4, 0, 8)}, "`features`"),
         ({"decoder_convs": (1, 0)}, "`decoder_convs`"),
+        ({"features": (4, 10**9, 8)}, "`features` must lie between 1 and"),
+        ({"encoder_blocks": (1, 10**9, 1)}, "`encoder_blocks` must lie between 1 and"),
+        ({"kernel_sizes": ((3, 3, 10**9 + 1),) * 3}, "`kernel_sizes` must be odd and at most"),
     ],
 )
 def test_impossible_architectures_are_refused(change, named) -> None:

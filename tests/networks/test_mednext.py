@@ -224,7 +224,7 @@ def test_the_planners_figures_are_the_networks(name) -> None:
     ("change", "named"),
     [
         ({"expansion_ratios": (2, 2)}, "expansion_ratios"),
-        ({"expansion_ratios": (2, 0, 2)}, "must be positive"),
+        ({"expansion_ratios": (2, 0, 2)}, "`expansion_ratios` must lie between 1 and"),
         ({"kind": "plain_unet"}, "expansion_ratios"),
     ],
 )

@@ -172,6 +172,14 @@ class TestReading:
         assert read_model(folder).configuration.name == "3d_fullres"
         assert "my_own" in caplog.text
 
+    def test_a_reader_that_nnunet_does_not_have_is_told(self, tmp_path, caplog) -> None:
+        folder = make_trained_model(tmp_path)
+        read_model(folder)
+        assert "image reader" not in caplog.text
+        edit(folder / "plans.json", "image_reader_writer", "MyReader")
+        read_model(folder)
+        assert "image reader MyReader" in caplog.text
+
     def test_plans_changed_after_training_count_and_are_told(self, tmp_path, caplog) -> None:
         folder = make_trained_model(tmp_path)
         edit(folder / "plans.json", "configurations", "3d_fullres", "patch_size", [16, 16, 32])
@@ -243,6 +251,8 @@ class TestFaults:
         ("path", "value", "told"),
         [
             (("patch_size",), [15, 16, 16], "multiple of the network's downsampling"),
+            (("patch_size",), [10**7, 10**7, 10**7], "10000000x10000000x10000000 voxels cannot be meant"),
+            (("architecture", "arch_kwargs", "features_per_stage"), [10**9, 10**9], "`features` must lie between"),
             (("spacing",), [1.0, -1.0, 1.0], "expected a number above 0"),
             (("normalization_schemes",), ["Mine"], "normalisation 'Mine' is not known"),
             (("architecture", "arch_kwargs", "kernel_sizes"), [[2, 3, 3], [3, 3, 3]], "must be odd"),

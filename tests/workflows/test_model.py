@@ -86,6 +86,14 @@ def test_channels_are_found_by_their_numbers(tmp_path: Path) -> None:
     assert [(f.case_id, len(f.images)) for f in found] == [("a", 2), ("b", 2)]
 
 
+def test_numbers_in_the_names_of_images_with_one_channel_are_names(tmp_path: Path) -> None:
+    for name in ("scan_2023.nii.gz", "scan_2024.nii.gz", "a_0000.nii.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [found.case_id for found in find_images(tmp_path, 1)] == ["a", "scan_2023", "scan_2024"]
+    (tmp_path / "a_0001.nii.gz").write_bytes(b"x")  # a second channel of a
+    assert [len(found.images) for found in find_images(tmp_path, 1)] == [2, 1, 1]
+
+
 def test_evaluation_of_a_folder_writes_summary_and_report(finished: RunOutcome, phantoms: Path, tmp_path: Path) -> None:
     request = EvaluationRequest(predictions=finished.folder.test_predictions, references=phantoms)
     evaluation = evaluate_model(request, tmp_path / "evaluation")

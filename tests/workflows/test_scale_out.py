@@ -16,12 +16,14 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from cascade_run import plan_tiny, use_two_folds
 
 from delineate.cli.main import main
 from delineate.errors import Interrupted, SomeCasesFailed
 from delineate.execution import Cancellation, Cluster, Silent, open_cluster
 from delineate.formats.datasets import Dataset
 from delineate.formats.images import read_labels
+from delineate.formats.model_package import read_package
 from delineate.formats.recipe_json import read_recipe, write_recipe
 from delineate.workflows.resume_run import open_run, train_run
 from delineate.workflows.run_dataset import RunSettings, plan_run
@@ -202,6 +204,33 @@ def test_folds_on_a_cluster_equal_folds_in_a_row_though_a_worker_is_killed(clust
             torch.testing.assert_close(found.folds[fold].weights[name], weights, rtol=0, atol=1e-4, msg=name)
     assert set(found.package.weights) == {"0", "1"}
     assert open_run(spread).store.case_ids() == open_run(serial).store.case_ids()
+
+
+@dask
+@pytest.mark.slow
+def test_folds_of_several_configurations_side_by_side_and_a_second_stage_after_its_first(
+    cluster, phantoms, tmp_path, capsys
+):
+    serial, spread = tmp_path / "serial", tmp_path / "spread"
+    plan_tiny(phantoms, spread, "2d", "3d_lowres", "3d_cascade_fullres")
+    use_two_folds(spread)
+    shutil.copytree(spread, serial)
+    names = ("3d_cascade_fullres", "2d", "3d_lowres")  # the second stage is named first
+    watched = {"progress": Silent(), "cancellation": Cancellation()}
+    trained = train_on_cluster([spread], ("every",), cluster, configurations=names, device="cpu", **watched)
+    assert set(trained) == {spread / name for name in names}
+    assert all(set(model.folds) == {"0", "1"} for model in trained.values())
+    assert trained[spread / "3d_cascade_fullres"].package.previous is not None
+    words = ["train", str(serial), "--configuration", "2d", "3d_lowres", "--fold", "every", "--device", "cpu"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    for name in ("2d", "3d_lowres"):
+        assert f"model   {serial / name / 'model'}" in told
+        expected = read_package(serial / name / "model").weights
+        for fold, weights in read_package(spread / name / "model").weights.items():
+            for parameter, tensor in weights.items():
+                # the workers have fewer threads, which add in another order
+                torch.testing.assert_close(tensor, expected[fold][parameter], rtol=0, atol=1e-4)
 
 
 @dask

@@ -13,7 +13,7 @@ import pytest
 from cascade_run import SETTINGS, network
 
 from delineate.case import LabelMap
-from delineate.cli.commands import _folds
+from delineate.cli.run_options import read_folds
 from delineate.errors import DatasetError, PlanError, UsageError
 from delineate.execution import Cancellation, Silent, Watched
 from delineate.formats.datasets import open_dataset
@@ -152,10 +152,10 @@ def test_a_table_of_participants_serves_all_cases_of_a_patient(torsos: Path, tmp
 
 
 def test_words_for_folds() -> None:
-    assert _folds(["every"]) == ("every",)
-    assert _folds(["5fold"]) == ("0", "1", "2", "3", "4")
+    assert read_folds(["every"]) == ("every",)
+    assert read_folds(["5fold"]) == ("0", "1", "2", "3", "4")
     with pytest.raises(UsageError, match="'every'"):
-        _folds(["each"])
+        read_folds(["each"])
 
 
 @pytest.mark.slow

@@ -4,63 +4,54 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delineate.cli import dicom_prediction
 from delineate.cli.instance_run import instance_options, run_instances, verify_instances
-from delineate.cli.scale_commands import floating_precision, manner_of, predict_on_cluster, train_elsewhere
+from delineate.cli.run_options import (
+    configuration_option,
+    configurations_option,
+    dataset_argument,
+    fold_option,
+    jobs_option,
+    out_option,
+    planning_options,
+    read_extension,
+    read_folds,
+    run_folder_argument,
+    split_options,
+    start_model_option,
+)
+from delineate.cli.scale_commands import (
+    floating_precision,
+    manner_of,
+    own_folder,
+    predict_on_cluster,
+    tell_trained,
+    train_elsewhere,
+)
 from delineate.cli.scale_options import cluster_of, cluster_option, devices_option
+from delineate.cli.session import Command, Session
 from delineate.errors import DatasetError, UsageError
-from delineate.execution import Cancellation, Progress, Watched
 from delineate.execution.quantities import read_budget, read_memory, spoken_seconds
 
 if TYPE_CHECKING:
     from delineate.metrics.summary import Summary
 
-_MEDNEXTS = tuple(f"mednext-{size}{kernel}" for kernel in ("", "-k5") for size in "sbml")
-PRESETS = ("default", "resenc-m", "resenc-l", "resenc-xl", *_MEDNEXTS)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Session:
-    """One call of a command."""
-
-    options: argparse.Namespace
-    progress: Progress
-    cancellation: Cancellation
-    command: str
-
-    @property
-    def watched(self) -> Watched:
-        """Progress and cancellation, as every workflow takes them."""
-        return Watched(progress=self.progress, cancellation=self.cancellation)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Command:
-    """A command and its options."""
-
-    name: str
-    help: str
-    declare: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[Session], int]
-
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
-    _dataset(parser)
-    _out(parser)
+    dataset_argument(parser)
+    out_option(parser)
     parser.add_argument(
         "--budget", default="standard", help="time for everything: 5min, 2h, ...; default: nnU-Net's own"
     )
-    _fold(parser)
+    fold_option(parser)
     parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
-    _split(parser)
-    _planning(parser)
-    _start_model(parser)
-    _workers(parser)
+    split_options(parser)
+    planning_options(parser)
+    start_model_option(parser)
+    jobs_option(parser)
     instance_options(parser)
 
 
@@ -80,7 +71,7 @@ def _run(session: Session) -> int:
         )
     settings = RunSettings(
         budget_seconds=read_budget(options.budget),
-        folds=_folds(options.fold),
+        folds=read_folds(options.fold),
         configuration=options.configuration,
         preset=preset_named(options.preset),
         device=options.device,
@@ -101,8 +92,8 @@ def _run(session: Session) -> int:
 
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
-    _dataset(parser)
-    _workers(parser)
+    dataset_argument(parser)
+    jobs_option(parser)
     parser.add_argument("--json", action="store_true", help="print the faults as JSON")
 
 
@@ -131,21 +122,21 @@ def _verify(session: Session) -> int:
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:
-    _dataset(parser)
-    _out(parser)
+    dataset_argument(parser)
+    out_option(parser)
     parser.add_argument(
         "--budget", default="standard", help="time for training a fold: 20min, 2h, ...; default: nnU-Net's"
     )
-    _split(parser)
-    _planning(parser)
-    _start_model(parser)
+    split_options(parser)
+    planning_options(parser)
+    start_model_option(parser)
     parser.add_argument(
         "--plan-of",
         type=Path,
         metavar="RUN|PLANS",
         help="use the plan of another dataset: a run's folder or plans.json",
     )
-    _workers(parser)
+    jobs_option(parser)
 
 
 def _plan(session: Session) -> int:
@@ -174,9 +165,9 @@ def _plan(session: Session) -> int:
 
 
 def _preprocess_options(parser: argparse.ArgumentParser) -> None:
-    _run_folder(parser)
-    _configuration(parser)
-    _jobs(parser)
+    run_folder_argument(parser)
+    configuration_option(parser)
+    jobs_option(parser)
     cluster_option(parser)
 
 
@@ -197,38 +188,36 @@ def _preprocess(session: Session) -> int:
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
-    _run_folder(parser)
-    _configuration(parser)
-    _fold(parser)
+    run_folder_argument(parser)
+    configurations_option(parser)
+    fold_option(parser)
     parser.add_argument("--extend", metavar="TIME|STEPS", help="train a finished fold longer: 10min, or 2000 (steps)")
-    _start_model(parser)
+    start_model_option(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
-    _jobs(parser)
+    jobs_option(parser)
     cluster_option(parser)
     devices_option(parser)
 
 
 def _train(session: Session) -> int:
     options = session.options
-    folds, extension = _folds(options.fold), _extension(options.extend)
+    folds, extension = read_folds(options.fold), read_extension(options.extend)
     if (code := train_elsewhere(session, folds, extension)) is not None:
         return code
     from delineate.workflows.resume_run import train_run
 
-    trained = train_run(
-        options.run_folder,
-        configuration=options.configuration,
-        folds=folds,
-        extension=extension,
-        device=options.device,
-        workers=options.jobs,
-        start_model=options.start_model,
-        **session.watched,
-    )
-    for name, fold in trained.folds.items():
-        print(f"fold {name}: {fold.steps} steps in {spoken_seconds(fold.seconds)}")
-    own = options.run_folder if options.configuration is None else options.run_folder / options.configuration
-    print(f"model   {own / 'model'}")
+    for configuration in options.configuration or (None,):
+        trained = train_run(
+            options.run_folder,
+            configuration=configuration,
+            folds=folds,
+            extension=extension,
+            device=options.device,
+            workers=options.jobs,
+            start_model=options.start_model,
+            **session.watched,
+        )
+        tell_trained(own_folder(options.run_folder, configuration), trained.folds)
     return 0
 
 
@@ -317,8 +306,8 @@ def _predict(session: Session) -> int:
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
-    _run_folder(parser)
-    _configuration(parser)
+    run_folder_argument(parser)
+    configuration_option(parser)
     parser.add_argument("--no-mirroring", action="store_true", help="predict without averaging over mirrored images")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
 
@@ -337,8 +326,7 @@ def _report(session: Session) -> int:
     if conclusion.test is not None:
         _print_summary("held-out test cases", conclusion.test)
     _print_summary("validation cases (not trained on)", conclusion.validation)
-    own = options.run_folder if options.configuration is None else options.run_folder / options.configuration
-    print(f"report  {own / 'report.html'}")
+    print(f"report  {own_folder(options.run_folder, options.configuration) / 'report.html'}")
     return 0
 
 
@@ -404,112 +392,6 @@ COMMANDS = (
         name="phantoms", help="write a dataset of phantoms to try things on", declare=_phantoms_options, run=_phantoms
     ),
 )
-
-
-def _dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dataset",
-        type=Path,
-        help="folder of scans with masks: nnU-Net raw, Decathlon, or pairs; of pictures: images/ and instances/",
-    )
-    parser.add_argument(
-        "--repair", action="append", default=[], metavar="NAME", help="apply a repair that `verify` names; repeatable"
-    )
-
-
-def _out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for everything that is written")
-
-
-def _run_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder that `plan` or `run` wrote")
-
-
-def _planning(parser: argparse.ArgumentParser) -> None:
-    _configuration(parser)
-    parser.add_argument(
-        "--preset", default="default", choices=PRESETS, metavar="NAME", help=f"network: {', '.join(PRESETS)}"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
-    parser.add_argument(
-        "--memory", metavar="SIZE", help="memory that training may use, such as 8GB; default: what is free"
-    )
-
-
-def _fold(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fold",
-        nargs="+",
-        default=["0"],
-        metavar="K",
-        help="numbers from 0, '5fold', 'every' (all folds of the splits), or 'all' (on all cases); default 0",
-    )
-
-
-def _split(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--split-by",
-        metavar="COLUMN",
-        help="each fold holds out one group of this column of the table: site, scanner; default: folds by patient",
-    )
-    parser.add_argument(
-        "--table", type=Path, metavar="FILE", help="CSV or TSV with a row per case; default: the dataset's cases.csv"
-    )
-
-
-def _configuration(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--configuration",
-        metavar="NAME",
-        help="2d, 3d_lowres, 3d_fullres or 3d_cascade_fullres, as the plan has them; default: the planner chooses",
-    )
-
-
-def _start_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--from",
-        dest="start_model",
-        type=Path,
-        metavar="MODEL",
-        help="start from a trained model: ours, nnU-Net's folder, zip or .pth; for pictures ours, or nuclei",
-    )
-
-
-def _workers(parser: argparse.ArgumentParser) -> None:
-    _jobs(parser)
-
-
-def _jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-j", "--jobs", type=int, default=_cores(), help="cases worked on at a time; default: the cores"
-    )
-
-
-def _cores() -> int:
-    import os
-
-    return os.cpu_count() or 1
-
-
-def _folds(words: list[str]) -> tuple[str, ...]:
-    folds = tuple(str(k) for k in range(5)) if words == ["5fold"] else tuple(words)
-    wrong = [fold for fold in folds if not (fold.isdigit() or fold in ("all", "every"))]
-    if wrong or len(set(folds)) != len(folds):
-        raise UsageError(f"--fold takes different numbers from 0, 'all', 'every' or '5fold'; got {' '.join(words)}.")
-    return folds
-
-
-def _extension(text: str | None) -> Any:
-    if text is None:
-        return None
-    from delineate.workflows.resume_run import Extension
-
-    if text.isdigit():
-        return Extension(iterations=int(text))
-    seconds = read_budget(text)
-    if seconds is None:
-        raise UsageError("--extend takes a time such as 10min, or a number of steps.")
-    return Extension(seconds=seconds)
 
 
 def _print_summary(what: str, summary: Summary) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delineate.cli.commands import Command, Session
+from delineate.cli.session import Command, Session
 from delineate.errors import UsageError
 
 if TYPE_CHECKING:

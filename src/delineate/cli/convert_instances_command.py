@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from delineate.cli.commands import Command, Session
+from delineate.cli.session import Command, Session
 
 MOST_REMARKS = 20
 

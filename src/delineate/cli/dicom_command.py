@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delineate.cli import deidentify_command, dicom_out_command
-from delineate.cli.commands import Command, Session
+from delineate.cli.session import Command, Session
 from delineate.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delineate.cli.commands import Command, Session
 from delineate.cli.dicom_prediction import export_settings, segmentation_options, tell
+from delineate.cli.session import Command, Session
 from delineate.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from delineate.errors import UsageError
 
 if TYPE_CHECKING:
-    from delineate.cli.commands import Session
+    from delineate.cli.session import Session
     from delineate.workflows.dicom_out import Exported, ExportSettings
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delineate.cli.commands import Command, Session
 from delineate.cli.raters_command import among_raters, rater_options
+from delineate.cli.session import Command, Session
 from delineate.errors import SomeCasesFailed, UsageError
 
 if TYPE_CHECKING:

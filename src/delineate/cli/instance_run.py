@@ -12,7 +12,7 @@ from delineate.errors import UsageError
 from delineate.execution.quantities import read_budget, spoken_seconds
 
 if TYPE_CHECKING:
-    from delineate.cli.commands import Session
+    from delineate.cli.session import Session
 
 _ELSEWHERE = {
     "configuration": "--configuration",

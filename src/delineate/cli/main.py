@@ -28,9 +28,10 @@ from delineate.cli import (
     study_command,
     trust_commands,
 )
-from delineate.cli.commands import COMMANDS, Session
+from delineate.cli.commands import COMMANDS
 from delineate.cli.live_progress import progress_for
 from delineate.cli.log_lines import log_to_terminal
+from delineate.cli.session import Session
 from delineate.errors import DelineateError
 from delineate.execution import Cancellation
 

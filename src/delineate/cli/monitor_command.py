@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delineate.cli.commands import Command, Session
+from delineate.cli.session import Command, Session
 from delineate.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:

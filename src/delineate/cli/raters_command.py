@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delineate.cli.commands import Command, Session
+from delineate.cli.session import Command, Session
 
 if TYPE_CHECKING:
     from delineate.metrics.evaluation.rater_study import RaterStudy

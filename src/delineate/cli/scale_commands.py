@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delineate.cli.scale_options import cluster_of, place_of_this_process, words_without_devices
@@ -11,7 +12,7 @@ from delineate.execution import Silent
 from delineate.execution.quantities import spoken_seconds
 
 if TYPE_CHECKING:
-    from delineate.cli.commands import Session
+    from delineate.cli.session import Session
     from delineate.workflows.model import Manner
     from delineate.workflows.train_on_devices import Place
 
@@ -21,6 +22,9 @@ INT8 = "int8"
 def train_elsewhere(session: Session, folds: tuple[str, ...], extension: Any) -> int | None:
     """Train on a cluster or on several devices and return the exit code; None if neither was asked for."""
     options, place = session.options, place_of_this_process()
+    several = options.configuration is not None and len(options.configuration) > 1
+    if several and (place is not None or options.devices > 1):
+        raise UsageError("--devices trains one configuration at a time; name one, or use --cluster for several.")
     if options.devices < 1 or (options.devices > 1 and options.cluster is not None):
         raise UsageError("--devices takes a positive number, and not together with --cluster.")
     if options.start_model is not None and (options.devices > 1 or options.cluster is not None):
@@ -49,13 +53,13 @@ def _train_on_cluster(session: Session, folds: tuple[str, ...], extension: Any) 
             [options.run_folder],
             folds,
             cluster,
-            configuration=options.configuration,
+            configurations=options.configuration or (None,),
             extension=extension,
             device=options.device,
             **session.watched,
         )
-    for model in trained.values():
-        _tell(model.folds, session)
+    for own, model in trained.items():
+        tell_trained(own, model.folds)
     return 0
 
 
@@ -63,12 +67,13 @@ def _train_in_place(session: Session, place: Place, folds: tuple[str, ...], exte
     from delineate.workflows.train_on_devices import train_in_place
 
     options, first = session.options, place.rank == 0
+    configuration = options.configuration[0] if options.configuration else None
     try:
         trained = train_in_place(
             options.run_folder,
             place,
             folds=folds,
-            configuration=options.configuration,
+            configuration=configuration,
             extension=extension,
             device=options.device,
             workers=options.jobs,
@@ -80,14 +85,20 @@ def _train_in_place(session: Session, place: Place, folds: tuple[str, ...], exte
             raise
         return Interrupted.exit_code  # all stopped together; the first process tells it
     if first:
-        _tell(trained.folds, session)
+        tell_trained(own_folder(options.run_folder, configuration), trained.folds)
     return 0
 
 
-def _tell(folds: dict[str, Any], session: Session) -> None:
+def own_folder(root: Path, configuration: str | None) -> Path:
+    """Return where the files of a configuration stand that was asked for by name, or of the planner's choice."""
+    return root if configuration is None else root / configuration
+
+
+def tell_trained(own: Path, folds: dict[str, Any]) -> None:
+    """Print what became of the folds, and where the model lies."""
     for name, fold in folds.items():
         print(f"fold {name}: {fold.steps} steps in {spoken_seconds(fold.seconds)}")
-    print(f"model   {session.options.run_folder / 'model'}")
+    print(f"model   {own / 'model'}")
 
 
 def manner_of(options: argparse.Namespace) -> Manner:

@@ -7,7 +7,7 @@ import getpass
 from collections.abc import Callable
 from pathlib import Path
 
-from delineate.cli.commands import Command, Session
+from delineate.cli.session import Command, Session
 from delineate.errors import UsageError
 
 ARMS = ("manual", "assisted", "silent")

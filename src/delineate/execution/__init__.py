@@ -1,6 +1,14 @@
 """Running work: mapping a function over items, progress, cancellation, atomic files. Knows nothing of images."""
 
-from delineate.execution.atomic import atomic_path, remove_leftovers, require_writable, write_bytes, write_text
+from delineate.execution.atomic import (
+    atomic_path,
+    remove_abandoned,
+    remove_leftovers,
+    require_writable,
+    staging_folder,
+    write_bytes,
+    write_text,
+)
 from delineate.execution.cluster import Cluster, open_cluster
 from delineate.execution.mapping import Backend, map_items
 from delineate.execution.outcome import Outcome
@@ -17,8 +25,10 @@ __all__ = [
     "atomic_path",
     "map_items",
     "open_cluster",
+    "remove_abandoned",
     "remove_leftovers",
     "require_writable",
+    "staging_folder",
     "write_bytes",
     "write_text",
 ]

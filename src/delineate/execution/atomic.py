@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import errno
+import functools
+import glob
+import hashlib
 import os
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from delineate.errors import ResourceError
+
+ABANDONED_SECONDS = 24 * 3600
+"""After so long without a change, what a process of another machine was writing counts as abandoned."""
 
 
 @contextmanager
@@ -25,7 +35,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     ResourceError
         If the folder cannot be made or written, or the disk is full; the target is left as it was.
     """
-    temporary = target.parent / f".partial-{secrets.token_hex(8)}-{target.name}"
+    temporary = target.parent / _temporary_name(target.name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -74,7 +84,7 @@ def require_writable(folder: Path) -> None:
     ResourceError
         If the folder cannot be made or written.
     """
-    probe = folder / f".partial-{secrets.token_hex(8)}-probe"
+    probe = folder / _temporary_name("probe")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -91,6 +101,60 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
     """
     for leftover in folder.glob(f".partial-*-{name}"):
         _remove(leftover)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left of writing ``name``, or anything, in ``folder``.
+
+    What a living process is writing stays.
+
+    Whether a process lives can be told on its own machine only. What another machine was writing goes once nothing has
+    changed for a day.
+    """
+    for leftover in folder.glob(f".partial-*-{'*' if name is None else glob.escape(name)}"):
+        machine, _, rest = leftover.name.removeprefix(".partial-").partition(".")
+        process = rest.partition(".")[0]
+        own = machine == _machine() and process.isdecimal()
+        if _untouched_for_long(leftover) if not own else not psutil.pid_exists(int(process)):
+            _remove(leftover)
+
+
+@contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target`` in which it can be made, and remove the folder when the block ends.
+
+    What killed processes left of the same goes first. The folder of ``target`` is made if it does not exist.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(target.parent, target.name)
+    folder = target.parent / _temporary_name(target.name)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _temporary_name(name: str) -> str:
+    """Return a hidden name that says which process of which machine writes there."""
+    return f".partial-{_machine()}.{os.getpid()}.{secrets.token_hex(4)}-{name}"
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _untouched_for_long(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+    except OSError:
+        return False  # gone by now
 
 
 def _remove(path: Path) -> None:

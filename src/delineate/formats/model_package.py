@@ -14,38 +14,40 @@ read in memory; nothing of it is unpacked to the disk.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import math
-import re
 import shutil
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from delineate.case.labels import LabelScheme
 from delineate.errors import InputError, ModelError, PlanError, UsageError
-from delineate.execution.atomic import atomic_path, write_text
-from delineate.formats.instance_package import FORMAT as INSTANCES
-from delineate.formats.nnunet.dataset_json import dataset_json, scheme_from_json
+from delineate.execution.atomic import atomic_path, remove_abandoned, write_text
+from delineate.formats.nnunet.dataset_json import dataset_json
 from delineate.formats.nnunet.json_node import Node
-from delineate.formats.nnunet.plans_json import (
-    configuration_from_json,
-    configuration_to_json,
-    plan_from_json,
-    plan_to_json,
+from delineate.formats.nnunet.plans_json import configuration_to_json, plan_to_json
+from delineate.formats.package_document import (
+    FOLD_NAME,
+    FORMAT,
+    FORMAT_VERSION,
+    LARGEST_DOCUMENT,
+    ContentHash,
+    checked_document,
+    chosen_folds,
+    content_hash,
+    hashes_of_weights,
+    package_values,
+    verified,
 )
-from delineate.formats.nnunet.postprocessing_json import steps_from_json
+from delineate.formats.package_source import DOCUMENT, PREVIOUS, PackageSource, opened_package
 from delineate.formats.quantisation_json import QUANTISATION, quantisation_from_json, quantisation_to_json
-from delineate.formats.recipe_json import recipe_from_json, recipe_to_json
+from delineate.formats.recipe_json import recipe_to_json
 from delineate.formats.trust_json import trust_from_json, trust_to_json
-from delineate.formats.zip_entries import LARGEST_INFLATION, check_entries
 from delineate.masks.postprocessing import PostprocessingStep
 from delineate.metrics.trust import TrustReference
 from delineate.planning.plan import Configuration, Plan
@@ -57,18 +59,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "delineate-model"
-FORMAT_VERSION = 1
-DOCUMENT = "model.json"
+__all__ = [
+    "DOCUMENT",
+    "PREVIOUS",
+    "TRUST",
+    "UNSAVED",
+    "ModelPackage",
+    "read_package",
+    "store_quantisation",
+    "weight_hashes",
+    "write_package",
+]
+
 TRUST = "trust.json"
-PREVIOUS = "previous"
-"""Sub-folder of a cascade that holds the package of the stage before."""
 UNSAVED = "not saved"
 
-LARGEST_DOCUMENT = 64 * 2**20
-"""Bytes; a `model.json` has some tens of kilobytes."""
-
-_FOLD = re.compile(r"[A-Za-z0-9_-]+")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Equal packages give equal zips."""
 
@@ -139,6 +144,7 @@ def write_package(target: Path, package: ModelPackage) -> ModelPackage:
         If the folder cannot be written or the disk is full.
     """
     _check_writable(target, package)
+    remove_abandoned(target.parent, target.name)
     with atomic_path(target) as temporary:
         if target.suffix == ".zip":
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -167,7 +173,7 @@ def read_package(path: Path, *, folds: Sequence[str] | None = None) -> ModelPack
     UnsafeModelError
         If a zip holds links or names that lead out of it.
     """
-    with _opened(path) as source:
+    with opened_package(path) as source:
         return _read(path, source, folds)[0]
 
 
@@ -191,22 +197,22 @@ def weight_hashes(folder: Path) -> dict[str, str]:
     ModelError
         If there is no package in the folder, or it is damaged.
     """
-    with _opened(folder) as source:
-        node = _checked_document(folder, source.read(DOCUMENT, LARGEST_DOCUMENT))
+    with opened_package(folder) as source:
+        node = checked_document(folder, source.read(DOCUMENT, LARGEST_DOCUMENT))
     try:
-        return {fold: found.sha256 for fold, found in _hashes(node).items()}
+        return {fold: found.sha256 for fold, found in hashes_of_weights(node).items()}
     except PlanError as error:
         raise ModelError(f"The model {folder} cannot be used: {error}") from error
 
 
-def _read(path: Path, source: _Source, folds: Sequence[str] | None) -> tuple[ModelPackage, bytes]:
+def _read(path: Path, source: PackageSource, folds: Sequence[str] | None) -> tuple[ModelPackage, bytes]:
     """Return a package and its document; of a cascade also what stands in its sub-folder."""
     raw = source.read(DOCUMENT, LARGEST_DOCUMENT)
-    node = _checked_document(path, raw)
+    node = checked_document(path, raw)
     try:
-        hashes = _hashes(node)
-        chosen = _chosen(path, hashes, folds)
-        values = _values(node)
+        hashes = hashes_of_weights(node)
+        chosen = chosen_folds(path, hashes, folds)
+        values = package_values(node)
         stage = node.get("previous")
         expected = None if stage is None else stage.child("sha256").text()
     except (PlanError, InputError) as error:
@@ -227,7 +233,7 @@ def _read(path: Path, source: _Source, folds: Sequence[str] | None) -> tuple[Mod
     return ModelPackage(**found, identity=identity, network_identity=network_identity), raw
 
 
-def _read_previous(path: Path, source: _Source, expected: str) -> ModelPackage:
+def _read_previous(path: Path, source: PackageSource, expected: str) -> ModelPackage:
     package, raw = _read(path, source, None)
     if hashlib.sha256(raw).hexdigest() != expected:
         raise ModelError(f"{path / DOCUMENT} is not the file that the cascade was trained with. Copy the model again.")
@@ -236,19 +242,19 @@ def _read_previous(path: Path, source: _Source, expected: str) -> ModelPackage:
     return package
 
 
-def _read_trust(path: Path, source: _Source, node: Node) -> TrustReference | None:
+def _read_trust(path: Path, source: PackageSource, node: Node) -> TrustReference | None:
     entry = node.get("trust")
     if entry is None:
         return None
     try:
-        expected = _hash(entry)
-        data = _verified(path, TRUST, source.read(TRUST, expected.size), expected)
+        expected = content_hash(entry)
+        data = verified(path, TRUST, source.read(TRUST, expected.size), expected)
         return trust_from_json(data, source=TRUST)
     except PlanError as error:
         raise ModelError(f"The model {path} cannot be used: {error}") from error
 
 
-def _read_quantisation(path: Path, source: _Source, hashes: Mapping[str, str]) -> Quantisation | None:
+def _read_quantisation(path: Path, source: PackageSource, hashes: Mapping[str, str]) -> Quantisation | None:
     """Return the verdict on int8 if there is one on just these weights."""
     if QUANTISATION not in source.names():
         return None
@@ -260,12 +266,6 @@ def _read_quantisation(path: Path, source: _Source, hashes: Mapping[str, str]) -
         logger.info("The verdict on int8 in %s is one on other weights or folds; it does not count.", path)
         return None
     return found
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Hash:
-    sha256: str
-    size: int
 
 
 def _file_name(fold: str) -> str:
@@ -291,7 +291,7 @@ def _check_writable(target: Path, package: ModelPackage) -> None:
 def _check_content(package: ModelPackage) -> None:
     if not package.weights:
         raise UsageError(f"A model package needs the weights of at least one fold; '{package.name}' has none.")
-    wrong = [fold for fold in package.weights if not _FOLD.fullmatch(fold)]
+    wrong = [fold for fold in package.weights if not FOLD_NAME.fullmatch(fold)]
     if wrong:
         raise UsageError(f"Folds are named by letters, digits, '-' and '_'; got {wrong}.")
     if package.previous is not None:
@@ -392,199 +392,20 @@ def _make_room(target: Path) -> None:
         shutil.rmtree(retired, ignore_errors=True)
 
 
-# --- reading
-
-
-class _Source(Protocol):
-    def names(self) -> list[str]: ...
-
-    def read(self, name: str, limit: int) -> bytes: ...
-
-    def within(self, folder: str) -> _Source: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    root: Path
-
-    def names(self) -> list[str]:
-        return sorted(entry.name for entry in self.root.iterdir())
-
-    def read(self, name: str, limit: int) -> bytes:
-        file = self.root / name
-        if not file.is_file():
-            raise _missing(self.root, name, self.names())
-        size = file.stat().st_size
-        if size > limit:
-            raise ModelError(f"{file} has {size} bytes, more than the {limit} that can be right. The model is damaged.")
-        return file.read_bytes()
-
-    def within(self, folder: str) -> _Folder:
-        if not (self.root / folder).is_dir():
-            raise _missing(self.root, f"{folder}/{DOCUMENT}", self.names())
-        return _Folder(self.root / folder)
-
-
-@dataclass(frozen=True, slots=True)
-class _Zip:
-    path: Path
-    archive: zipfile.ZipFile
-    prefix: str
-
-    def names(self) -> list[str]:
-        files = [i.filename for i in self.archive.infolist() if not i.is_dir()]
-        inside = (name.removeprefix(self.prefix) for name in files if name.startswith(self.prefix))
-        return sorted({name.split("/")[0] if name.startswith(f"{PREVIOUS}/") else name for name in inside})
-
-    def read(self, name: str, limit: int) -> bytes:
-        try:
-            info = self.archive.getinfo(self.prefix + name)
-        except KeyError as error:
-            raise _missing(self.path, name, self.names()) from error
-        if info.file_size > limit or info.file_size > LARGEST_INFLATION * max(info.compress_size, 1024):
-            raise ModelError(
-                f"{self.path}: {name} would become {info.file_size} bytes, which cannot be right. The model is refused."
-            )
-        return self.archive.read(info)
-
-    def within(self, folder: str) -> _Zip:
-        return _Zip(self.path, self.archive, f"{self.prefix}{folder}/")
-
-
-def _missing(path: Path, name: str, found: Sequence[str]) -> ModelError:
-    if name == DOCUMENT:
-        plans = "there are plans, but nothing was trained with them yet" if "plans.json" in found else "found neither"
-        return ModelError(
-            f"There is no trained model in {path}: expected {DOCUMENT}, or plans.json and fold_0 to fold_4 of nnU-Net; "
-            f"{plans}. Train it, copy it again if it was cut short, or give another folder or zip."
-        )
-    return ModelError(f"The model {path} is incomplete: {name} is missing. Copy or export the model again.")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[_Source]:
-    if path.is_dir():
-        yield _Folder(path)
-        return
-    if not path.is_file():
-        raise ModelError(
-            f"There is no model at {path}. Give the folder or the zip of a model or of a run, or nnU-Net's."
-        )
-    try:
-        with zipfile.ZipFile(io.BytesIO() if path.stat().st_size == 0 else path) as archive:
-            check_entries(path, archive.infolist())
-            yield _Zip(path, archive, _prefix(archive))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ModelError(
-            f"{path} is no readable zip of a model: {error}. It may be cut short or of another kind; copy it again."
-        ) from error
-
-
-def _prefix(archive: zipfile.ZipFile) -> str:
-    """Return the folder inside the zip in which the model lies, with its slash; empty if at the top."""
-    found = [PurePosixPath(name) for name in archive.namelist() if PurePosixPath(name).name == DOCUMENT]
-    depth = min((len(p.parts) for p in found), default=0)
-    shallow = [p for p in found if len(p.parts) == depth]
-    return f"{shallow[0].parent}/" if depth == 2 and len(shallow) == 1 else ""
-
-
-def _checked_document(path: Path, raw: bytes) -> Node:
-    try:
-        node = Node(value=json.loads(raw), source=DOCUMENT)
-        kind, version = node.child("format").text(), node.child("format_version").integer()
-    except (ValueError, PlanError, RecursionError) as error:
-        raise ModelError(
-            f"{path}: {DOCUMENT} is not the description of a model: {error}. It may be cut short; copy the model again."
-        ) from error
-    if kind == INSTANCES:
-        raise ModelError(f"{path} is a model of single objects; use `delineate nuclei PICTURES -o OUT --model {path}`.")
-    if kind != FORMAT or version != FORMAT_VERSION:
-        raise ModelError(
-            f"{path} has the format '{kind}' {version}; this version reads '{FORMAT}' {FORMAT_VERSION}. "
-            "Use the version of Delineate that wrote it, or a newer one."
-        )
-    return node
-
-
-def _values(node: Node) -> dict[str, Any]:
-    """Return the fields of a package but for weights and identity."""
-    dataset, configuration = node.child("dataset"), node.child("configuration")
-    channels = dataset.child("channel_names")
-    name = configuration.child("name").text()
-    return {
-        "name": node.child("name").text(),
-        "software": node.child("software").text(),
-        "licence": node.child("licence").text(),
-        "mirror_axes": node.child("mirror_axes").integers(),
-        "channel_names": tuple(channels.child(str(i)).text() for i in range(len(channels.keys()))),
-        "scheme": scheme_from_json(dataset.value, source=DOCUMENT),
-        "file_ending": dataset.child("file_ending").file_name(),
-        "plan": plan_from_json(_object(node, "plan"), source=DOCUMENT),
-        "configuration": configuration_from_json(name, configuration.value, source=DOCUMENT),
-        "recipe": recipe_from_json(_object(node, "recipe"), source=DOCUMENT),
-        "postprocessing": _steps(node),
-        "facts": _object(node, "facts"),
-        "fingerprint": _object(node, "fingerprint"),
-    }
-
-
-def _steps(node: Node) -> tuple[PostprocessingStep, ...]:
-    entries = node.get("postprocessing")  # packages of version 0.1.0 have none
-    return () if entries is None else steps_from_json([entry.integers() for entry in entries.items()], entries)
-
-
-def _object(node: Node, key: str) -> dict[str, Any]:
-    found = node.child(key)
-    return {name: found.value[name] for name in found.keys()}
-
-
-def _hashes(node: Node) -> dict[str, _Hash]:
-    entries = node.child("weights")
-    hashes = {}
-    for fold in entries.keys():
-        if not _FOLD.fullmatch(fold):
-            raise entries.wrong(f"'{fold}' cannot be the name of a fold")
-        hashes[fold] = _hash(entries.child(fold))
-    return hashes
-
-
-def _hash(entry: Node) -> _Hash:
-    return _Hash(sha256=entry.child("sha256").text(), size=entry.child("bytes").integer())
-
-
-def _chosen(path: Path, hashes: Mapping[str, _Hash], folds: Sequence[str] | None) -> tuple[str, ...]:
-    chosen = tuple(hashes) if folds is None else tuple(folds)
-    lacking = [fold for fold in chosen if fold not in hashes]
-    if lacking or not chosen:
-        raise ModelError(f"The model {path} has the folds {', '.join(hashes)}; asked for was {', '.join(lacking)}.")
-    return chosen
-
-
 def _warn_of_surplus(path: Path, names: Sequence[str], own: Set[str]) -> None:
     surplus = [name for name in names if name != DOCUMENT and name not in own]
     if surplus:
         logger.warning("The model %s holds other files, which are not opened: %s", path, ", ".join(surplus))
 
 
-def _read_weights(path: Path, source: _Source, fold: str, expected: _Hash) -> dict[str, Tensor]:
+def _read_weights(path: Path, source: PackageSource, fold: str, expected: ContentHash) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     name = _file_name(fold)
-    data = _verified(path, name, source.read(name, expected.size), expected)
+    data = verified(path, name, source.read(name, expected.size), expected)
     try:
         weights: dict[str, Tensor] = load(data)
     except (SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"{path}: {name} holds no weights in safetensors format: {error}.") from error
     return weights
-
-
-def _verified(path: Path, name: str, data: bytes, expected: _Hash) -> bytes:
-    """Return the content of a file if it is what the document describes."""
-    if len(data) < expected.size:
-        raise ModelError(
-            f"{path}: {name} is cut short: {len(data)} of {expected.size} bytes are there. Copy the model again."
-        )
-    if hashlib.sha256(data).hexdigest() != expected.sha256:
-        raise ModelError(f"{path}: {name} is not the file that {DOCUMENT} describes (SHA-256). Copy the model again.")
-    return data

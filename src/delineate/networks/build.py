@@ -18,6 +18,10 @@ from delineate.networks.unet import plain_unet
 from delineate.networks.vnet import vnet
 from delineate.planning.plan import Architecture, NetworkKind
 
+MOST = {"features": 16384, "encoder_blocks": 256, "decoder_convs": 256, "expansion_ratios": 64}
+"""Per stage; far above every published network, and below what no machine can build."""
+LARGEST_KERNEL = 255
+MOST_PATCH_VOXELS = 2**40
 SHOWN_NAMES = 5
 """How many parameter names an error about foreign weights lists."""
 
@@ -123,11 +127,13 @@ def check_patch(architecture: Architecture, patch: Sequence[int]) -> None:
     ------
     PlanError
         If the number of axes is wrong, an axis is not a positive multiple of its strides' product, or the bottleneck
-        would hold a single voxel, which instance normalisation cannot normalise.
+        would hold a single voxel, which instance normalisation cannot normalise; or if no machine could hold it.
     """
     shown, divisor = tuple(patch), architecture.divisor
     if len(shown) != architecture.dims:
         raise PlanError(f"A {architecture.dims}-D network needs a patch of {architecture.dims} axes; got {shown}.")
+    if math.prod(shown) > MOST_PATCH_VOXELS:
+        raise PlanError(f"A patch of {_times(shown)} voxels cannot be meant; it would not fit into any memory.")
     if any(size < 1 or size % step for size, step in zip(shown, divisor, strict=True)):
         fitting = tuple(max(1, math.ceil(size / step)) * step for size, step in zip(shown, divisor, strict=True))
         raise PlanError(
@@ -235,15 +241,14 @@ def _count_faults(architecture: Architecture) -> list[str]:
 
 def _value_faults(architecture: Architecture) -> list[str]:
     faults = []
-    if any(k < 1 or k % 2 == 0 for kernel in architecture.kernel_sizes for k in kernel):
-        faults.append(f"`kernel_sizes` must be odd; got {architecture.kernel_sizes}")
+    if any(not 1 <= k <= LARGEST_KERNEL or k % 2 == 0 for kernel in architecture.kernel_sizes for k in kernel):
+        faults.append(f"`kernel_sizes` must be odd and at most {LARGEST_KERNEL}; got {architecture.kernel_sizes}")
     if any(s < 1 for stride in architecture.strides for s in stride) or set(architecture.strides[0]) != {1}:
         faults.append(f"`strides` must be positive and the first all ones; got {architecture.strides}")
-    for name in ("features", "encoder_blocks", "decoder_convs"):
-        if min(value := getattr(architecture, name)) < 1:
-            faults.append(f"`{name}` must be positive; got {value}")
-    if min(architecture.expansion_ratios, default=1) < 1:
-        faults.append(f"`expansion_ratios` must be positive; got {architecture.expansion_ratios}")
+    for name, most in MOST.items():
+        value = getattr(architecture, name)
+        if any(not 1 <= number <= most for number in value):
+            faults.append(f"`{name}` must lie between 1 and {most}; got {value}")
     return faults
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from delineate import __version__
 from delineate.errors import ModelError, UsageError
-from delineate.execution import Watched
+from delineate.execution import Watched, staging_folder
 from delineate.formats.datasets import Dataset
 from delineate.formats.model_package import ModelPackage
 from delineate.formats.nnunet.fingerprint_json import fingerprint_to_json, read_fingerprint
@@ -354,10 +354,9 @@ def write_model(
     """
     order, target = bench.order, bench.order.model
     record = TrainingRecord(history=trained.records)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as results:
+    with staging_folder(target.with_name(f"{target.name}-{order.fold}")) as results:
         settings = ExportSettings(trainer=order.trainer, records={order.fold: record})
-        exported = export_for_nnunet(package, Path(results), settings)
+        exported = export_for_nnunet(package, results, settings)
         files = [path for path in exported.rglob("*") if path.is_file()]
         for file in sorted(files, key=lambda path: path.suffix == ".pth"):  # a checkpoint means that the rest is there
             place = target / file.relative_to(exported)

@@ -10,7 +10,7 @@ from typing import Any
 
 from delineate.case import Image, Result
 from delineate.errors import DelineateError, InputError, Interrupted, SomeCasesFailed, UsageError
-from delineate.execution import Cancellation, Progress, Silent, require_writable, write_text
+from delineate.execution import Cancellation, Progress, Silent, remove_abandoned, require_writable, write_text
 from delineate.formats.assessment_files import (
     assessment_path,
     read_assessment,
@@ -39,6 +39,9 @@ CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
 def find_images(source: Path, channels: int) -> tuple[CaseFiles, ...]:
     """Return the images of a file or folder; ``{id}_0000``, ``{id}_0001`` are the channels of one image.
 
+    Where images have one channel, another number than 0000 belongs to the name (``scan_2024``), unless ``{id}_0000``
+    lies beside it.
+
     Raises
     ------
     InputError
@@ -49,9 +52,12 @@ def find_images(source: Path, channels: int) -> tuple[CaseFiles, ...]:
         raise InputError(f"{source}: expected an image or a folder with images; found none.")
     found: dict[str, dict[int, Path]] = {}
     twice = []
-    for file in files:
-        stem = file.name.removesuffix(image_ending(file) or "")
+    stems = {file: file.name.removesuffix(image_ending(file) or "") for file in files}
+    taken = set(stems.values())
+    for file, stem in stems.items():
         match = CHANNEL_SUFFIX.search(stem)
+        if match and channels == 1 and f"{stem[: match.start()]}_0000" not in taken:
+            match = None
         case_id = stem[: match.start()] if match else stem
         parts, channel = found.setdefault(case_id, {}), int(match[1]) if match else 0
         if channel in parts:
@@ -128,6 +134,7 @@ def segment_files(  # noqa: PLR0913 - one keyword per choice of the command line
         If a stop was requested; finished cases stay.
     """
     require_output_folder(out, cases)
+    remove_abandoned(out)
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
     ending = label_ending(model.package.file_ending)
     targets = [out / f"{case.case_id}{ending}" for case in cases]

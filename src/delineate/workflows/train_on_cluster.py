@@ -1,19 +1,20 @@
-"""Folds of one or several runs on the workers of a cluster: each fold of each run is one task."""
+"""Folds x configurations of one or several runs on the workers of a cluster: each fold of each is one task."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from delineate.errors import SomeCasesFailed
-from delineate.execution import Cancellation, Cluster, Progress, Watched, map_items
+from delineate.execution import Cancellation, Cluster, Outcome, Progress, Watched, map_items
 from delineate.training import Extension
 from delineate.training.machine import AUTO
 from delineate.workflows.plan_dataset import named_folds
 from delineate.workflows.resume_run import open_run
 from delineate.workflows.train_model import TrainedModel, train_fold, train_model
+from delineate.workflows.training_run import TrainingRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,13 +27,18 @@ class FoldTask:
     device: str
     extension: Extension | None
 
+    @property
+    def words(self) -> str:
+        """Configuration, if it was asked for by name, and fold."""
+        return f"fold {self.fold}" if self.configuration is None else f"{self.configuration}, fold {self.fold}"
+
 
 def train_on_cluster(
     roots: Sequence[Path],
     folds: Sequence[str],
     cluster: Cluster,
     *,
-    configuration: str | None = None,
+    configurations: Sequence[str | None] = (None,),
     extension: Extension | None = None,
     device: str = AUTO,
     progress: Progress,
@@ -40,8 +46,9 @@ def train_on_cluster(
 ) -> dict[Path, TrainedModel]:
     """Prepare the cases of planned runs, train all their folds on the workers, and write the model packages.
 
-    Every fold keeps checkpoints in its own folder, so the fold of a lost worker goes on from the last one. Runs of
-    different configurations of one dataset are trained side by side.
+    Every fold keeps checkpoints in its own folder, so the fold of a lost worker goes on from the last one. All folds of
+    all configurations are trained side by side, but for the second stage of a cascade: it waits for the first if that
+    is among the configurations.
 
     Parameters
     ----------
@@ -51,8 +58,8 @@ def train_on_cluster(
         Names of folds, the same for every run.
     cluster
         The workers.
-    configuration
-        Name of the configuration that was planned; None: the one that the planner chose.
+    configurations
+        Names of configurations that were planned; None: the one that the planner chose.
     extension
         More training for finished folds.
     device
@@ -63,7 +70,8 @@ def train_on_cluster(
     Returns
     -------
     dict
-        What training left behind, by run.
+        What training left behind, by the folder in which the configuration's own files stand: the run's, or a
+        sub-folder with the configuration's name.
 
     Raises
     ------
@@ -75,20 +83,28 @@ def train_on_cluster(
         If a stop was requested; running folds have saved their state.
     """
     watched = Watched(progress=progress, cancellation=cancellation)
-    runs = {root.resolve(): open_run(root.resolve(), configuration=configuration, device=device) for root in roots}
-    for run in runs.values():
+    opened = [open_run(root.resolve(), configuration=name, device=device) for root in roots for name in configurations]
+    for run in opened:
         run.prepare(cluster=cluster, **watched)
-    tasks = [
-        FoldTask(root=root, configuration=configuration, fold=fold, device=device, extension=extension)
-        for root, run in runs.items()
-        for fold in named_folds(run.planned, folds)
-    ]
-    outcomes = map_items(partial(train_one, cluster.cancellation), tasks, what="train", backend=cluster, **watched)
-    failures = [f"{o.item.root.name}, fold {o.item.fold}: {o.error}" for o in outcomes if o.error is not None]
-    if failures:
-        raise SomeCasesFailed(f"{len(failures)} of {len(tasks)} folds could not be trained.", failures)
-    # all are finished: only the package
-    return {root: train_model(run, folds=named_folds(run.planned, folds)) for root, run in runs.items()}
+    trained: dict[Path, TrainedModel] = {}
+    for runs in _waves({run.folder.own: run for run in opened}):
+        tasks = [
+            FoldTask(
+                root=run.folder.root,
+                configuration=run.folder.configuration,
+                fold=fold,
+                device=device,
+                extension=extension,
+            )
+            for run in runs.values()
+            for fold in named_folds(run.planned, folds)
+        ]
+        _require_trained(
+            map_items(partial(train_one, cluster.cancellation), tasks, what="train", backend=cluster, **watched)
+        )
+        # all are finished: only the package
+        trained |= {own: train_model(run, folds=named_folds(run.planned, folds)) for own, run in runs.items()}
+    return trained
 
 
 def train_one(cancellation: Cancellation, task: FoldTask) -> None:
@@ -101,3 +117,24 @@ def train_one(cancellation: Cancellation, task: FoldTask) -> None:
     """
     run = open_run(task.root, configuration=task.configuration, device=task.device)
     train_fold(run, task.fold, extension=task.extension, cancellation=cancellation)
+
+
+def _waves(runs: Mapping[Path, TrainingRun]) -> tuple[dict[Path, TrainingRun], ...]:
+    """Divide runs by their own folders into those that can be trained at once and the second stages that wait."""
+    waiting = {
+        own
+        for own, run in runs.items()
+        if (before := run.decision.configuration.previous_stage) is not None and run.folder.root / before in runs
+    }
+    first = {own: run for own, run in runs.items() if own not in waiting}
+    second = {own: run for own, run in runs.items() if own in waiting}
+    return (first, second) if second else (first,)
+
+
+def _require_trained(outcomes: Sequence[Outcome[FoldTask, None]]) -> None:
+    failed = [(outcome.item, outcome.error) for outcome in outcomes if outcome.error is not None]
+    if failed:
+        raise SomeCasesFailed(
+            f"{len(failed)} of {len(outcomes)} folds could not be trained.",
+            [f"{task.root.name}, {task.words}: {error}" for task, error in failed],
+        )

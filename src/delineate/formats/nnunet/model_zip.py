@@ -8,7 +8,6 @@ an installed model appears whole or not at all.
 from __future__ import annotations
 
 import io
-import shutil
 import tempfile
 import zipfile
 import zlib
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from delineate.errors import ModelError, ResourceError, UsageError
-from delineate.execution.atomic import atomic_path
+from delineate.execution.atomic import atomic_path, remove_abandoned, staging_folder
 from delineate.formats.nnunet.trained_model import (
     DATASET_FILE,
     FINAL_CHECKPOINT,
@@ -98,18 +97,13 @@ def install_model_zip(path: Path, results: Path, *, overwrite: bool = False) -> 
     ResourceError
         If the folder cannot be written or the disk is full.
     """
-    with _told_disk_errors(results):
-        results.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".partial-install-", dir=results))
-        try:
-            _unpack(path, staged, wanted=lambda name: True)
-            models = _installable(path, staged)
-            _require_absent(results, [] if overwrite else models)
-            for model in models:
-                _place(staged / model, results / model)
-            _merge(staged, results)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    with _told_disk_errors(results), staging_folder(results / "install") as staged:
+        _unpack(path, staged, wanted=lambda name: True)
+        models = _installable(path, staged)
+        _require_absent(results, [] if overwrite else models)
+        for model in models:
+            _place(staged / model, results / model)
+        _merge(staged, results)
     return tuple(results / model for model in models)
 
 
@@ -144,6 +138,7 @@ def write_model_zip(
     faults = [fault for folder in folders for fault in _lacking(folder, folds, checkpoints)]
     if faults or not folders:
         raise ModelError(f"Nothing was exported to {target}: {'; '.join(faults) or 'no trained model was given'}.")
+    remove_abandoned(target.parent, target.name)
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for folder in folders:
             for file in _exported(folder, folds, checkpoints):

@@ -37,6 +37,15 @@ logger = logging.getLogger(__name__)
 PLANS_FILE = "plans.json"
 DATASET_FILE = "dataset.json"
 FINGERPRINT_FILE = "dataset_fingerprint.json"
+READERS = (
+    "NaturalImage2DIO",
+    "SimpleITKIO",
+    "SimpleITKIOWithReorient",
+    "Tiff3DIO",
+    "NibabelIO",
+    "NibabelIOWithReorient",
+)
+"""nnU-Net's own (2.8.1); what those with ``WithReorient`` turn is turned here too."""
 FINAL_CHECKPOINT = "checkpoint_final.pth"
 ALL_CASES = "all"
 """nnU-Net's name of the fold that is trained on every case."""
@@ -206,6 +215,7 @@ def read_trained_model(
     if faults.found or planned is None or declaration is None:
         raise faults.error(folder)
     _warn_of_other_plans(folder, checkpoints, planned)
+    _warn_of_unknown_reader(folder, planned[0])
     first = next(iter(checkpoints.values()))
     return TrainedModel(
         folder=folder,
@@ -431,6 +441,15 @@ def _warn_of_other_plans(
             folder / PLANS_FILE,
             *trained,
             _essence(*planned),
+        )
+
+
+def _warn_of_unknown_reader(folder: Path, plan: Plan) -> None:
+    if plan.image_reader not in READERS:
+        logger.warning(
+            "%s names the image reader %s, which is none of nnU-Net's; images are read as SimpleITKIO reads them.",
+            folder / PLANS_FILE,
+            plan.image_reader,
         )
 
 
