@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from delineate.errors import GeometryError, LabelError
 from delineate.formats.dicom.reading import read_dicom
+from delineate.formats.dicom.seg_grid import own_source
 from delineate.formats.dicom.seg_reader import named_images, read_seg
 from delineate.geometry.grid import Grid
 
@@ -115,3 +116,25 @@ def test_segmentations_of_images_that_are_not_there_are_refused(data: Path, name
     source = read_dicom(folder / "ct_image.dcm").source
     with pytest.raises(GeometryError, match=r"another frame of reference|names none of the images"):
         read_seg(folder / f"seg_image_{name}.dcm", source)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "number"),
+    [
+        ("liver.dcm", "liver_seg.nrrd", 1),
+        ("24x38x3/seg/label.seg", "24x38x3/nrrd/label.nrrd", 1),
+        ("23x38x3/seg/label.seg", "23x38x3/nrrd/label.nrrd", 1),
+        ("sparse-labelmap-ppv5.dcm", "sparse_labelmap_ppv5_seg.nrrd", 1),
+        ("partial_overlaps.dcm", "partial_overlaps-2.nrrd", 2),
+    ],
+)
+def test_without_images_segments_lie_where_their_writer_put_them(
+    data: Path, name: str, expected: str, number: int
+) -> None:
+    folder = data / "dcmqi" / "segmentations"
+    source = own_source(folder / name)
+    mask = read_seg(folder / name, source).mask(number)
+    other = sitk.ReadImage(str(folder / expected))
+    assert mask.any()
+    assert np.array_equal(mask, nrrd(folder / expected, source.grid) == number)
+    assert int(mask.sum()) == int((sitk.GetArrayFromImage(other) == number).sum())  # none lies beyond the frames

@@ -204,9 +204,7 @@ def named_images(path: Path) -> frozenset[str]:
 
 def _read(path: Path, dataset: Dataset, source: SourceSeries) -> ReadSegmentation:
     notices = _require_source(path, dataset, source)
-    planes = planes_of(path.name, dataset)
-    if any(plane.stated is None for plane in planes):
-        raise ImageReadError(f"{path}: its frames do not say where they lie; it cannot be placed on the images.")
+    planes = _planes(path, dataset)
     placements = _placements(path, planes, source)
     stored = _frames(path, dataset, planes[0])
     kind = _kind(path, dataset)
@@ -245,6 +243,25 @@ def _opened(path: Path) -> Dataset:
     return dataset
 
 
+def placed_frames(path: Path) -> tuple[Dataset, tuple[Plane, ...]]:
+    """Return the file, and where each of its frames lies.
+
+    Raises
+    ------
+    ImageReadError
+        If the file is no segmentation, damaged, or its frames do not say where they lie.
+    """
+    dataset = _opened(path)
+    return dataset, _planes(path, dataset)
+
+
+def _planes(path: Path, dataset: Dataset) -> tuple[Plane, ...]:
+    planes = planes_of(path.name, dataset)
+    if not planes or any(plane.stated is None for plane in planes):
+        raise ImageReadError(f"{path}: its frames do not say where they lie; it cannot be placed on images.")
+    return planes
+
+
 def _require_source(path: Path, dataset: Dataset, source: SourceSeries) -> tuple[str, ...]:
     """Refuse a segmentation of another place; tell if it was made of other images of the same place."""
     frame = str(dataset.get("FrameOfReferenceUID", "") or "")
@@ -254,6 +271,8 @@ def _require_source(path: Path, dataset: Dataset, source: SourceSeries) -> tuple
             f"{path}: the segmentation lies in another frame of reference than the images; choose the series that it "
             "was made of."
         )
+    if given <= {""}:
+        return ()  # the segmentation's own frames
     if not frame and not named & given:
         raise GeometryError(
             f"{path}: the segmentation says no frame of reference and names none of the images, so it may belong to "
