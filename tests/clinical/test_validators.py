@@ -36,7 +36,7 @@ def errors(path: Path) -> list[str]:
     if program is None:
         pytest.skip("needs dciodvfy (Debian package dicom3tools)")
     done = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith(("Error", "Abort"))]
     return [line for line in lines if not any(alarm in line for alarm in FALSE_ALARMS)]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from delineate.errors import DatasetError, InputError, Interrupted, ResourceError, SomeCasesFailed, UsageError
 from delineate.execution import Cancellation, atomic_path, map_items, write_bytes, write_text
+from delineate.execution.atomic import staged_files
 
 
 class Recorder:
@@ -116,3 +117,38 @@ def test_errors_carry_their_faults_and_exit_codes():
     assert (error.exit_code, UsageError("x").exit_code) == (3, 2)
     assert SomeCasesFailed("x", ["a"]).diagnostics() == "x\n  - a"
     assert UsageError("x").diagnostics() == "x"
+
+
+def test_staged_files_appear_together(tmp_path):
+    with staged_files(tmp_path / "out") as stage:
+        (stage / "masks").mkdir()
+        (stage / "masks" / "a").write_text("new")
+        (stage / "b").write_text("new")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [stage.name]
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["a", "b", "masks"]
+    (tmp_path / "out" / "masks" / "kept").write_text("old")
+    with staged_files(tmp_path / "out") as stage:
+        (stage / "b").write_text("newer")
+    assert (tmp_path / "out" / "b").read_text() == "newer"
+    assert (tmp_path / "out" / "masks" / "kept").exists()
+
+
+def write_half(folder):
+    with staged_files(folder) as stage:
+        (stage / "mine").write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_staged_files_leave_nothing_behind(tmp_path):
+    for folder, there in (("fresh", []), ("old", ["mine"])):
+        if there:
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "mine").write_text("old")
+        with pytest.raises(KeyboardInterrupt):
+            write_half(tmp_path / folder)
+        assert (tmp_path / folder).exists() == bool(there)
+    assert (tmp_path / "old" / "mine").read_text() == "old"
+    assert [path.name for path in tmp_path.rglob("*")] == ["old", "mine"]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ResourceError, match="Could not write"), staged_files(tmp_path / "file" / "out"):
+        pass

@@ -12,9 +12,10 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from delineate.errors import LabelError
+from delineate.errors import GeometryError, LabelError
 from delineate.formats.dicom.reading import read_dicom
-from delineate.formats.dicom.seg_reader import read_seg
+from delineate.formats.dicom.seg_grid import own_source
+from delineate.formats.dicom.seg_reader import named_images, read_seg
 from delineate.geometry.grid import Grid
 
 pytestmark = [pytest.mark.data, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -96,3 +97,44 @@ def test_a_fractional_segmentation(data: Path) -> None:
             key=lambda z: float(np.abs(np.subtract(volume.source.slices[z].position_mm, position)).max()),
         )
         np.testing.assert_allclose(shares[plane], frame / 255, atol=1e-6)
+
+
+def test_a_single_frame_of_another_library(data: Path) -> None:
+    """One plane of a CT by highdicom, among slides, radiographs and reports in one folder."""
+    folder = data / "highdicom"
+    file = folder / "seg_image_ct_binary_single_frame.dcm"
+    volume = read_dicom(folder, holding=named_images(file))
+    found = read_seg(file, volume.source)
+    assert found.notices == ()
+    assert np.array_equal(found.mask(1)[0], pydicom.dcmread(file).pixel_array.astype(bool))
+    assert int(found.mask(1).sum()) == 1832
+
+
+@pytest.mark.parametrize("name", ["cr_binary", "ct_binary", "ct_binary_overlap", "ct_true_fractional"])
+def test_segmentations_of_images_that_are_not_there_are_refused(data: Path, name: str) -> None:
+    folder = data / "highdicom"
+    source = read_dicom(folder / "ct_image.dcm").source
+    with pytest.raises(GeometryError, match=r"another frame of reference|names none of the images"):
+        read_seg(folder / f"seg_image_{name}.dcm", source)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "number"),
+    [
+        ("liver.dcm", "liver_seg.nrrd", 1),
+        ("24x38x3/seg/label.seg", "24x38x3/nrrd/label.nrrd", 1),
+        ("23x38x3/seg/label.seg", "23x38x3/nrrd/label.nrrd", 1),
+        ("sparse-labelmap-ppv5.dcm", "sparse_labelmap_ppv5_seg.nrrd", 1),
+        ("partial_overlaps.dcm", "partial_overlaps-2.nrrd", 2),
+    ],
+)
+def test_without_images_segments_lie_where_their_writer_put_them(
+    data: Path, name: str, expected: str, number: int
+) -> None:
+    folder = data / "dcmqi" / "segmentations"
+    source = own_source(folder / name)
+    mask = read_seg(folder / name, source).mask(number)
+    other = sitk.ReadImage(str(folder / expected))
+    assert mask.any()
+    assert np.array_equal(mask, nrrd(folder / expected, source.grid) == number)
+    assert int(mask.sum()) == int((sitk.GetArrayFromImage(other) == number).sum())  # none lies beyond the frames

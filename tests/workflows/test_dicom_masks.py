@@ -220,6 +220,65 @@ def test_damaged_segmentations_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
+def test_without_images_masks_lie_on_the_frames(kind: str, grid: Grid, labels: np.ndarray, tmp_path: Path) -> None:
+    """From the first plane with a frame to the last, at the same places; a plane without one is empty."""
+    labels[2] = 0
+    write_objects(tmp_path, labels, grid, seg_kind=kind)
+    assert main(["dicom", "from-seg", str(tmp_path / "seg.dcm"), "-o", str(tmp_path / "out")]) == 0
+    found = read_labels(tmp_path / "out" / "labels.nii.gz")
+    np.testing.assert_array_equal(found.array, labels[1:4])
+    for corner in ((0, 0, 0), (2, 5, 7)):
+        there = (found.grid.affine @ [*corner, 1])[:3]
+        expected = (grid.affine @ [corner[0] + 1, *corner[1:], 1])[:3]
+        np.testing.assert_allclose(there, expected, atol=1e-4)
+    assert "NO_IMAGES" in (tmp_path / "out" / "report.json").read_text()
+
+
+def _no_thickness(dataset: pydicom.Dataset) -> None:
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        if keyword in measures:
+            delattr(measures, keyword)
+
+
+def _one_beside(dataset: pydicom.Dataset) -> None:
+    position = dataset.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0].ImagePositionPatient
+    position[2] = float(position[2]) + 0.4
+
+
+def _one_aside(dataset: pydicom.Dataset) -> None:
+    position = dataset.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0].ImagePositionPatient
+    position[0] = float(position[0]) + 0.4
+
+
+def _one_frame(dataset: pydicom.Dataset) -> None:
+    _no_thickness(dataset)
+    dataset.NumberOfFrames = 1
+    dataset.PerFrameFunctionalGroupsSequence = dataset.PerFrameFunctionalGroupsSequence[:1]
+    dataset.PixelData = dataset.PixelData[:6]
+
+
+@pytest.mark.parametrize("spoil", [_one_beside, _one_aside, _one_frame])
+def test_frames_that_make_no_grid_are_refused(spoil, grid: Grid, labels: np.ndarray, tmp_path: Path) -> None:
+    write_objects(tmp_path, labels, grid)
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    spoil(dataset)
+    dataset.save_as(tmp_path / "bad.dcm")
+    with pytest.raises(GeometryError, match="no grid of their own"):
+        convert_seg(tmp_path / "bad.dcm", None, tmp_path / "out", **WATCHED)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_smallest_distance_where_none_is_stated(grid: Grid, labels: np.ndarray, tmp_path: Path) -> None:
+    write_objects(tmp_path, labels, grid)
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    _no_thickness(dataset)
+    dataset.save_as(tmp_path / "seg.dcm")
+    convert_seg(tmp_path / "seg.dcm", None, tmp_path / "out", **WATCHED)
+    assert read_labels(tmp_path / "out" / "labels.nii.gz").grid.spacing_mm == pytest.approx(grid.spacing_mm)
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
 def test_truncated_objects_are_refused(share: float, grid: Grid, labels: np.ndarray, tmp_path: Path) -> None:
     write_objects(tmp_path, labels, grid)

@@ -292,3 +292,10 @@ def test_a_patient_without_identifier_is_told(labels: Path, tmp_path: Path) -> N
         dataset.PatientID = ""
         dataset.save_as(file)
     assert any("no Patient ID" in notice for notice in load_draft(labels, tmp_path / "images").notices)
+
+
+def test_objects_are_made_of_studies_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An object that was asked for is never left out in silence."""
+    command = ["predict", "model", "-i", "scan.nii.gz", "-o", str(tmp_path / "out"), "--rtstruct", "rt.dcm"]
+    assert main(command) == 2
+    assert "--rtstruct works with --dicom STUDY only" in capsys.readouterr().err

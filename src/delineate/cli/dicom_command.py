@@ -67,8 +67,9 @@ def _to_nifti(session: Session) -> int:
     return 0
 
 
-def _masks_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=Path, required=True, help="folder, zip or file with its images")
+def _masks_options(parser: argparse.ArgumentParser, *, needs_images: bool) -> None:
+    words = "folder, zip or file with its images" + ("" if needs_images else "; default: on its own frames")
+    parser.add_argument("--images", type=Path, required=needs_images, help=words)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--separate", action="store_true", help="one file per structure, even if none overlap")
     _which_images(parser)
@@ -76,7 +77,7 @@ def _masks_options(parser: argparse.ArgumentParser) -> None:
 
 def _from_rtstruct_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("structure_set", type=Path, metavar="RT", help="the RT Structure Set")
-    _masks_options(parser)
+    _masks_options(parser, needs_images=True)
     parser.add_argument(
         "--nested",
         choices=("even-odd", "union"),
@@ -104,7 +105,7 @@ def _from_seg_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "segmentation", type=Path, metavar="SEG", help="the DICOM Segmentation: binary, fractional or label map"
     )
-    _masks_options(parser)
+    _masks_options(parser, needs_images=False)
     parser.add_argument("--fractions", action="store_true", help="of fractional ones, the shares (0 to 1), too")
 
 
@@ -112,6 +113,8 @@ def _from_seg(session: Session) -> int:
     from delineate.workflows.dicom_masks import MaskSettings, convert_seg
 
     options = session.options
+    if options.images is None and (options.series or options.part):
+        raise UsageError("--series and --part choose images; give them with --images.")
     settings = MaskSettings(
         series_uid=options.series, part=options.part, separate=options.separate, fractions=options.fractions
     )

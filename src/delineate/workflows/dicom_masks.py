@@ -26,8 +26,10 @@ from delineate.formats.dicom import rtstruct_reader, seg_reader
 from delineate.formats.dicom.contour_filling import Nesting
 from delineate.formats.dicom.reading import DicomVolume, inspect_dicom, read_dicom
 from delineate.formats.dicom.rtstruct_reader import ReadStructure, read_rtstruct
+from delineate.formats.dicom.seg_grid import own_source
 from delineate.formats.dicom.seg_reader import ReadSegmentation, read_seg
-from delineate.formats.dicom.series_report import SeriesReport
+from delineate.formats.dicom.series_report import SeriesReport, finding
+from delineate.formats.dicom.source_series import SourceSeries
 from delineate.formats.images import write_image, write_labels
 from delineate.formats.label_table import write_labels_with_table
 from delineate.geometry.grid import Grid
@@ -141,11 +143,11 @@ def convert_rtstruct(
         notices=read.notices,
         facts={},
     )
-    return _write(marked, volume, out, settings, **watched)
+    return _write(marked, volume.image.grid, volume.report, out, settings, **watched)
 
 
 def convert_seg(
-    segmentation: Path, images: Path, out: Path, settings: MaskSettings | None = None, **watched: Unpack[Watched]
+    segmentation: Path, images: Path | None, out: Path, settings: MaskSettings | None = None, **watched: Unpack[Watched]
 ) -> WrittenStructures:
     """Write a DICOM Segmentation as masks on the grid of the images that it was made of.
 
@@ -157,7 +159,8 @@ def convert_seg(
     segmentation
         Binary, fractional or label map.
     images
-        Folder, zip or file with its images, among others if need be.
+        Folder, zip or file with its images, among others if need be; None: the masks lie on the segmentation's own
+        frames, which may be fewer than the images.
     out
         The folder that is written.
     settings
@@ -170,7 +173,7 @@ def convert_seg(
     ImageReadError
         If the segmentation or the images cannot be read, or it is not clear which images are meant.
     GeometryError
-        If it lies elsewhere, or between the voxels of the images.
+        If it lies elsewhere, between the voxels of the images, or its own frames make no grid.
     UsageError
         If the folder holds masks of something else, or fractions are asked for and there are none.
     ResourceError
@@ -179,8 +182,13 @@ def convert_seg(
         If a stop was requested; nothing is written then.
     """
     settings = settings or MaskSettings()
-    volume = segmentation_images(segmentation, images, settings.series_uid, settings.part)
-    read = read_seg(segmentation, volume.source)
+    if images is None:
+        source = own_source(segmentation)
+        report = _own_report(source)
+    else:
+        volume = segmentation_images(segmentation, images, settings.series_uid, settings.part)
+        source, report = volume.source, volume.report
+    read = read_seg(segmentation, source)
     if not read.segments:
         raise ImageReadError(f"{segmentation}: the segmentation describes no segments.")
     if settings.fractions and read.kind != "fractional":
@@ -200,7 +208,7 @@ def convert_seg(
             "content_description": read.content_description,
         },
     )
-    return _write(marked, volume, out, settings, **watched)
+    return _write(marked, source.grid, report, out, settings, **watched)
 
 
 def structure_set_images(
@@ -290,10 +298,10 @@ def _labels(structures: Sequence[ReadStructure]) -> NDArray[np.uint16]:
 
 
 def _write(
-    marked: _Marked, volume: DicomVolume, out: Path, settings: MaskSettings, **watched: Unpack[Watched]
+    marked: _Marked, grid: Grid, report: SeriesReport, out: Path, settings: MaskSettings, **watched: Unpack[Watched]
 ) -> WrittenStructures:
     """Write masks, table and report; all of them or nothing."""
-    grid, separate = volume.image.grid, settings.separate or marked.overlap > 0
+    separate = settings.separate or marked.overlap > 0
     names = _file_names(marked.structures)
     files = [Path(MASKS) / name for name in names] if separate else [Path(LABELS)]
     shares = [Path(FRACTIONS) / name for name in names if marked.fractions]
@@ -309,7 +317,7 @@ def _write(
             why = "that was asked for"
         facts = {"form": form, "why": why, **marked.facts, "notices": marked.notices}
         write_text(stage / TABLE, _table(marked.structures, files, voxels, grid))
-        write_text(stage / REPORT, as_json(facts, volume.report))
+        write_text(stage / REPORT, as_json(facts, report))
     return WrittenStructures(
         form=form,
         why=why,
@@ -317,7 +325,26 @@ def _write(
         names=tuple(one.name for one in marked.structures),
         voxels=tuple(voxels),
         notices=marked.notices,
-        report=volume.report,
+        report=report,
+    )
+
+
+def _own_report(source: SourceSeries) -> SeriesReport:
+    """Say that no images were read."""
+    words = "no images were given; the masks lie on the planes of the segmentation's own frames"
+    z, y, x = source.grid.spacing_mm
+    return SeriesReport(
+        series_uid=source.series_uid,
+        description="",
+        modality=source.modality,
+        part="",
+        n_files=1,
+        n_planes=source.grid.shape[0],
+        accepted=True,
+        findings=(finding("NO_IMAGES", "note", words),),
+        pixel_sha256="",
+        plane_shape=(source.grid.shape[1], source.grid.shape[2]),
+        spacing_mm=(z, y, x),
     )
 
 

@@ -1,4 +1,4 @@
-"""Shapes that writers and readers of structure sets get wrong: thin, hollow, small, many."""
+"""Shapes that writers and readers of structure sets get wrong: thin, hollow, small, many; and some of known volume."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+ANALYTIC_ML = {
+    "sphere r30": 4 / 3 * np.pi * 3.0**3,
+    "shell 30-24": 4 / 3 * np.pi * (3.0**3 - 2.4**3),
+    "cube 40": 4.0**3,
+    "torus 25 by 9": 2 * np.pi**2 * 2.5 * 0.9**2,
+    "hollow cylinder": np.pi * (2.5**2 - 1.4**2) * 6.0,
+}
+"""Volumes of the ideal bodies."""
 SHAPE, SPACING = (60, 256, 256), (2.5, 0.977, 0.977)
 
 
@@ -29,6 +37,9 @@ def shapes() -> dict[str, NDArray[np.bool_]]:
         "ring 2 mm": (tube <= 21) & (tube > 19) & (np.abs(z) < 20),
         "island in hole": (ball <= 30) & ((ball > 20) | (ball <= 8)),
         "one voxel": one,
+        "cube 40": (np.abs(z - 1.25) < 20) & (np.abs(y - 0.3) < 20) & (np.abs(x + 0.2) < 20),
+        "torus 25 by 9": (np.sqrt(y**2 + x**2) - 25) ** 2 + z**2 <= 81,
+        "hollow cylinder": (tube <= 25) & (tube > 14) & (np.abs(z - 1.25) < 30),
         "noisy blobs": (noise > 1.5 * noise.std()) & (ball < 60),
     }
 

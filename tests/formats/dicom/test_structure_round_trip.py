@@ -13,7 +13,7 @@ import pytest
 from messy_series import make_series, write_series
 from numpy.typing import NDArray
 from skimage.draw import polygon2mask
-from structure_shapes import SHAPE, SPACING, dice, shapes
+from structure_shapes import ANALYTIC_ML, SHAPE, SPACING, dice, shapes
 from test_structure_set_reading import write_labels_as_rtstruct
 
 from delineate.formats.dicom.contour_filling import contour_points
@@ -51,6 +51,23 @@ def test_shapes_come_back_voxel_for_voxel(name: str, holes: str, volume: DicomVo
     np.testing.assert_array_equal(read.structures[0].mask, mask)
     assert read.notices == ()
     np.testing.assert_array_equal(by_voxel_centres(tmp_path / "rt.dcm", volume), mask)
+
+
+@pytest.mark.parametrize("name", ANALYTIC_ML)
+def test_volumes_are_those_of_the_ideal_bodies(name: str, volume: DicomVolume, tmp_path: Path) -> None:
+    """By the attribute, by the area of the contours themselves, and by the mask that is read back."""
+    written = write_labels_as_rtstruct(tmp_path / "rt.dcm", SHAPES[name].astype(np.uint8), volume)
+    area = 0.0
+    for contour in written.ROIContourSequence[0].ContourSequence:
+        x, y, _ = np.array([float(v) for v in contour.ContourData]).reshape(-1, 3).T
+        area += abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+    by_contours = area * SPACING[0] / 1000
+    by_mask = (
+        float(read_rtstruct(tmp_path / "rt.dcm", volume.source).structures[0].mask.sum()) * np.prod(SPACING) / 1000
+    )
+    assert float(written.StructureSetROISequence[0].ROIVolume) == pytest.approx(by_contours, rel=1e-4)
+    assert by_contours == pytest.approx(by_mask, rel=1e-4)
+    assert by_contours == pytest.approx(ANALYTIC_ML[name], rel=0.02)  # what voxels make of a curved surface
 
 
 @pytest.mark.slow

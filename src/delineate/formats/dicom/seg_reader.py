@@ -18,8 +18,8 @@ from pydicom import Dataset
 
 from delineate.errors import GeometryError, ImageReadError, LabelError
 from delineate.formats.dicom.files import read_object
-from delineate.formats.dicom.pixels import stored_frames
 from delineate.formats.dicom.planes import Plane, planes_of
+from delineate.formats.dicom.seg_frames import Frames, frames_of
 from delineate.formats.dicom.source_series import SourceSeries
 
 ON_VOXELS = 0.05
@@ -70,8 +70,7 @@ class ReadSegmentation:
     notices: tuple[str, ...]
     shape: tuple[int, ...]
     """Of the images, (z, y, x)."""
-    _stored: NDArray[Any]
-    """(frame, row, column) as stored."""
+    _stored: Frames
     _placements: tuple[_Placement | None, ...]
     """None: beyond the images."""
     _segment_of: tuple[int, ...]
@@ -143,7 +142,7 @@ class ReadSegmentation:
     def _numbered(self) -> Iterator[tuple[NDArray[np.uint16], _Placement]]:
         """Yield the parts of the frames that lie inside the images, each voxel with the number of its segment or 0."""
         known = [segment.number for segment in self.segments]
-        table = np.zeros(max([*known, int(self._stored.max(initial=0))]) + 1, dtype=np.uint16)
+        table = np.zeros(1 << 16, dtype=np.uint16)
         table[known] = known
         for frame, placement, number in zip(self._stored, self._placements, self._segment_of, strict=True):
             if placement is None:
@@ -159,8 +158,8 @@ class ReadSegmentation:
         if number not in {segment.number for segment in self.segments}:
             raise LabelError(f"The segmentation has no segment {number}; it has {[s.number for s in self.segments]}.")
         return [
-            (frame[placement.part], placement)
-            for frame, placement, segment in zip(self._stored, self._placements, self._segment_of, strict=True)
+            (self._stored[frame][placement.part], placement)
+            for frame, (placement, segment) in enumerate(zip(self._placements, self._segment_of, strict=True))
             if placement is not None and segment in (0, number)
         ]
 
@@ -204,11 +203,9 @@ def named_images(path: Path) -> frozenset[str]:
 
 def _read(path: Path, dataset: Dataset, source: SourceSeries) -> ReadSegmentation:
     notices = _require_source(path, dataset, source)
-    planes = planes_of(path.name, dataset)
-    if any(plane.stated is None for plane in planes):
-        raise ImageReadError(f"{path}: its frames do not say where they lie; it cannot be placed on the images.")
+    planes = _planes(path, dataset)
     placements = _placements(path, planes, source)
-    stored = _frames(path, dataset, planes[0])
+    stored = frames_of(path, dataset, planes[0])
     kind = _kind(path, dataset)
     segment_of = _segment_numbers(path, dataset, len(planes), kind)
     if len(stored) != len(planes):
@@ -245,6 +242,25 @@ def _opened(path: Path) -> Dataset:
     return dataset
 
 
+def placed_frames(path: Path) -> tuple[Dataset, tuple[Plane, ...]]:
+    """Return the file, and where each of its frames lies.
+
+    Raises
+    ------
+    ImageReadError
+        If the file is no segmentation, damaged, or its frames do not say where they lie.
+    """
+    dataset = _opened(path)
+    return dataset, _planes(path, dataset)
+
+
+def _planes(path: Path, dataset: Dataset) -> tuple[Plane, ...]:
+    planes = planes_of(path.name, dataset)
+    if not planes or any(plane.stated is None for plane in planes):
+        raise ImageReadError(f"{path}: its frames do not say where they lie; it cannot be placed on images.")
+    return planes
+
+
 def _require_source(path: Path, dataset: Dataset, source: SourceSeries) -> tuple[str, ...]:
     """Refuse a segmentation of another place; tell if it was made of other images of the same place."""
     frame = str(dataset.get("FrameOfReferenceUID", "") or "")
@@ -254,6 +270,8 @@ def _require_source(path: Path, dataset: Dataset, source: SourceSeries) -> tuple
             f"{path}: the segmentation lies in another frame of reference than the images; choose the series that it "
             "was made of."
         )
+    if given <= {""}:
+        return ()  # the segmentation's own frames
     if not frame and not named & given:
         raise GeometryError(
             f"{path}: the segmentation says no frame of reference and names none of the images, so it may belong to "
@@ -284,29 +302,6 @@ def _kind(path: Path, dataset: Dataset) -> Kind:
     if word == "labelmap":
         return "labelmap"
     raise ImageReadError(f"{path}: the segmentation is of type '{word}'; known are binary, fractional and labelmap.")
-
-
-def _frames(path: Path, dataset: Dataset, plane: Plane) -> NDArray[Any]:
-    """Return the stored numbers (frame, row, column)."""
-    count, rows, columns = int(dataset.get("NumberOfFrames", 1)), plane.rows, plane.columns
-    if int(dataset.BitsAllocated) > 1 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        try:
-            return stored_frames(plane)
-        except Exception as error:  # decoders raise whatever they like on damaged data
-            raise ImageReadError(
-                f"{path}: its frames cannot be decoded ({type(error).__name__}). Copy or export it again."
-            ) from error
-    data = np.frombuffer(dataset.PixelData, dtype=np.uint8)
-    bits = rows * columns
-    whole, padded = -(-count * bits // 8), count * -(-bits // 8)
-    unpacked = np.unpackbits(data, bitorder="little")
-    if len(data) - whole in (0, 1):
-        return unpacked[: count * bits].reshape(count, rows, columns)
-    if len(data) - padded in (0, 1):  # early writers began every frame at a new byte
-        return unpacked[: padded * 8].reshape(count, -1)[:, :bits].reshape(count, rows, columns)
-    raise ImageReadError(
-        f"{path}: {count} frames of {rows} x {columns} bits need {whole} bytes; found {len(data)}. Copy it again."
-    )
 
 
 def _segment_numbers(path: Path, dataset: Dataset, count: int, kind: Kind) -> tuple[int, ...]:
@@ -435,9 +430,7 @@ def _view(array: NDArray[Any], placement: _Placement) -> NDArray[Any]:
     return view.T if placement.turned else view
 
 
-def _beyond(
-    planes: tuple[Plane, ...], placements: tuple[_Placement | None, ...], stored: NDArray[Any]
-) -> Iterator[str]:
+def _beyond(planes: tuple[Plane, ...], placements: tuple[_Placement | None, ...], stored: Frames) -> Iterator[str]:
     """Tell what of the frames lies beyond the images."""
     beside = [frame.any() for frame, place in zip(stored, placements, strict=True) if place is None]
     if beside:
@@ -455,9 +448,9 @@ def _beyond(
         yield f"{cut} frames were cut at the border of the images, which leaves out {lost} marked voxels"
 
 
-def _undescribed(kind: Kind, stored: NDArray[Any], segment_of: tuple[int, ...], known: set[int]) -> Iterator[str]:
+def _undescribed(kind: Kind, stored: Frames, segment_of: tuple[int, ...], known: set[int]) -> Iterator[str]:
     """Tell which numbers no segment is described for."""
-    held = set(np.unique(stored).tolist()) if kind == "labelmap" else set(segment_of)
+    held = {int(v) for frame in stored for v in np.unique(frame)} if kind == "labelmap" else set(segment_of)
     strange = sorted(held - known)
     if strange:
         what = "voxels hold" if kind == "labelmap" else "frames belong to"
