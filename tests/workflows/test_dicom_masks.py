@@ -77,6 +77,16 @@ def test_masks_go_out_again_under_their_names(grid: Grid, labels: np.ndarray, tm
     np.testing.assert_array_equal(loaded.draft.result.labels.array, labels)
 
 
+def test_masks_of_a_folder_keep_names_that_are_no_file_names(grid: Grid, labels: np.ndarray, tmp_path: Path) -> None:
+    write_objects(tmp_path, labels, grid)
+    convert_seg(tmp_path / "seg.dcm", tmp_path / "images", tmp_path / "out", MaskSettings(separate=True), **WATCHED)
+    again = load_draft(tmp_path / "out" / "masks", tmp_path / "images")
+    assert {structure.name for structure in again.draft.structures} == {"liver", "a/b: c"}
+    (tmp_path / "out" / "masks" / "liver.nii.gz").rename(tmp_path / "out" / "masks" / "spleen.nii.gz")
+    renamed = load_draft(tmp_path / "out" / "masks", tmp_path / "images")
+    assert {structure.name for structure in renamed.draft.structures} == {"spleen", "a/b: c"}
+
+
 @pytest.mark.parametrize("kind", ["binary", "rtstruct"])
 def test_overlapping_structures_become_a_mask_each(kind: str, grid: Grid, labels: np.ndarray, tmp_path: Path) -> None:
     names = (Structure(name="all", values=(1, 2)), Structure(name="part", values=(1,)))

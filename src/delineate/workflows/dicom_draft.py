@@ -53,7 +53,7 @@ def load_draft(
     ----------
     labels
         An image of label values; on the series' voxels, with any order and direction of axes. Or a folder of masks,
-        one image per structure named after it, which may overlap.
+        one image per structure named after it (or by the ``structures.csv`` beside the folder), which may overlap.
     images
         The folder of the DICOM series.
     structures
@@ -121,11 +121,28 @@ def _merged_masks(folder: Path, grid: Grid) -> tuple[LabelMap, tuple[Structure, 
         combinations = [both[int(value)] for value in present]
         if 0 not in present:  # masks that fill the whole image leave no background
             combinations, combination = [(), *combinations], combination + 1
+    names = _names_of_files(folder)
     structures = tuple(
-        Structure(name=image_stem(file), values=tuple(v for v, one in enumerate(combinations) if number in one))
+        Structure(
+            name=names.get(file.name) or image_stem(file),
+            values=tuple(v for v, one in enumerate(combinations) if number in one),
+        )
         for number, file in enumerate(files)
     )
     return LabelMap(array=combination.astype(np.uint16), grid=grid), structures
+
+
+def _names_of_files(folder: Path) -> dict[str, str]:
+    """Return file name -> structure of the table that ``from-rtstruct`` and ``from-seg`` write beside masks.
+
+    File systems do not take every name; where there is no such table the files' own names stand.
+    """
+    table = folder.parent / "structures.csv"
+    try:
+        rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {row["file"]: row["name"].strip() for row in rows if row.get("file") and row.get("name")}
 
 
 def draft_of(
