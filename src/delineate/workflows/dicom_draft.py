@@ -89,8 +89,6 @@ def load_draft(
     if values and values[0] < 0:
         raise LabelError(f"{labels}: label values are 0 or more; found {values[0]}. Give it a value, or make it 0.")
     notices = _findings(volume)
-    if not values:
-        notices.append("the label map is empty: no voxel is marked")
     if any(not structure.values for structure in masks):
         notices.append(f"empty masks were left out: {sorted({s.name for s in masks} - {s.name for s in named})}.")
     unnamed = sorted(set(values) - {v for s in named for v in s.values})
@@ -160,7 +158,11 @@ def draft_of(
         raise LabelError(f"Several structures are called {', '.join(twice)}; give each a name of its own.")
     coding = code_structures(structures, series_uid=source.series_uid)
     draft = DraftResult(result=result, source=source, structures=coding.structures)
-    told = () if source.header.get("PatientID") else ("the images have no Patient ID, so the objects have none",)
+    told = [] if source.header.get("PatientID") else ["the images have no Patient ID, so the objects have none"]
+    held = set(np.unique(result.labels.array).tolist())
+    empty = [one.name for one in coding.structures if not held & set(one.values)]
+    if empty:
+        told.append(f"no voxel is marked as {', '.join(empty)}")
     return Loaded(draft=draft, notices=(*notices, *told, *coding.notices))
 
 
