@@ -42,6 +42,17 @@ LARGEST_ZIP_BYTES = 8 << 30
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PREAMBLE = 128
 _COUNTS = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")
+_MADE_OF = (
+    "SeriesInstanceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    "RescaleSlope",
+    "RescaleIntercept",
+)
+"""What two copies of one image have in common beside their pixels."""
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 
 
@@ -214,7 +225,7 @@ def _add(pile: Pile, seen: dict[str, Instance], instance: Instance) -> None:
 
 
 def _fingerprint(dataset: Dataset) -> tuple[str, ...]:
-    place = (str(dataset.get(keyword, "")) for keyword in ("SeriesInstanceUID", "ImagePositionPatient", "Rows"))
+    place = (text_of(dataset, keyword) for keyword in _MADE_OF)
     return (*place, hashlib.sha256(raw_pixels(dataset)).hexdigest())
 
 
