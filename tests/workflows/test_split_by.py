@@ -28,7 +28,7 @@ from delineate.phantoms import SCANNERS
 from delineate.planning.splits import Split
 from delineate.workflows.case_groups import case_groups
 from delineate.workflows.compare_sites import SitesRequest, compare_sites
-from delineate.workflows.plan_dataset import named_folds
+from delineate.workflows.plan_dataset import named_folds, split_of
 from delineate.workflows.resume_run import open_run, report_run, train_run
 from delineate.workflows.run_dataset import plan_run
 from delineate.workflows.run_folder import RunFolder
@@ -291,3 +291,15 @@ def test_cases_whose_site_or_patient_the_known_run_saw_otherwise_are_left_out(
 def test_a_run_without_predictions_says_what_to_do(by_patient: Path, pair: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected predicted validation cases"):
         compare(by_patient, pair[1], tmp_path / "out")
+
+
+def test_one_patient_alone_has_no_folds_but_can_be_trained_on(tmp_path: Path) -> None:
+    write_phantom_dataset(tmp_path / "one", cases=1, held_out=0, scale=3.0, structures=("liver",))
+    plan_run(tmp_path / "one", tmp_path / "run", SETTINGS)
+    planned = open_run(tmp_path / "run").planned
+    every = split_of(planned, "all")
+    assert len(every.train) == 1
+    assert every.train == every.validation
+    for wrong in (lambda: split_of(planned, "0"), lambda: named_folds(planned, ("every",))):
+        with pytest.raises(PlanError, match=r"of one patient.*--fold all"):
+            wrong()

@@ -183,10 +183,28 @@ def split_of(planned: PlannedDataset, fold: str) -> Split:
         return choose_split(planned.splits, "all", ids)
     if not fold.isdigit():
         raise UsageError(f"A fold is a number from 0, or 'all'; got '{fold}'.")
+    _require_folds(planned)
     return choose_split(planned.splits, int(fold), ids)
 
 
+def _require_folds(planned: PlannedDataset) -> None:
+    if not planned.splits:
+        raise PlanError(
+            f"A fold validates on patients that it does not train on; the {len(planned.dataset.training)} training "
+            f"case(s) of {planned.dataset.root} are of one patient. Add cases of other patients, or use --fold all to "
+            "train on every case, with scores that say nothing about new ones."
+        )
+
+
 def named_folds(planned: PlannedDataset, folds: Sequence[str]) -> tuple[str, ...]:
-    """Return the folds by name, with ``every`` replaced by all that the splits have."""
+    """Return the folds by name, with ``every`` replaced by all that the splits have.
+
+    Raises
+    ------
+    PlanError
+        If all are asked for, and the cases are of one patient.
+    """
+    if EVERY_FOLD in folds:
+        _require_folds(planned)
     numbers = [str(fold) for fold in range(len(planned.splits))]
     return tuple(dict.fromkeys(name for fold in folds for name in (numbers if fold == EVERY_FOLD else [fold])))

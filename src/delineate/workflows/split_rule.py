@@ -61,16 +61,10 @@ def split_rule(column: str | None, table: Path | None) -> SplitRule:
 
 
 def splits_of(dataset: Dataset, folds: int = FOLDS) -> tuple[Split, ...]:
-    """Divide the training cases into folds by patient; fewer folds when there are fewer patients.
-
-    Raises
-    ------
-    PlanError
-        If there is only one patient.
-    """
+    """Divide the training cases into folds by patient; fewer when there are fewer patients, none for one."""
     patient_of = {case.case_id: case.patient_id for case in dataset.training}
     patients = len(set(patient_of.values()))
-    return make_splits(tuple(patient_of), patient_of, folds=min(folds, max(2, patients)))
+    return make_splits(tuple(patient_of), patient_of, folds=min(folds, patients)) if patients > 1 else ()
 
 
 def _by_group(dataset: Dataset, column: str, table: Path | None) -> tuple[tuple[Split, ...], FoldGroups]:
