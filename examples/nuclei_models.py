@@ -1,16 +1,22 @@
 """Make the models of nuclei that come with the program: ``nuclei`` and ``nuclei-typed``.
 
     python examples/nuclei_models.py data DSB2018 CONSEP DATA
-    cd DATA && delineate run dsb2018_nuclei --also consep_nuclei --budget 80min --licence Apache-2.0 -o joint
-    python examples/nuclei_models.py ship joint src/delineate/models
+    cd DATA/all
+    delineate run dsb2018_nuclei --also consep_nuclei --budget 80min --licence Apache-2.0 -o first
+    delineate run dsb2018_nuclei --also consep_nuclei --from first --budget 17min --licence Apache-2.0 -o second
+    cd ../stained
+    delineate run consep_nuclei --also dsb2018_nuclei --from ../all/first --budget 35min --mpp 0.25 \\
+        --licence Apache-2.0 -o typed
+    python examples/nuclei_models.py ship DATA/all/second DATA/stained/typed src/delineate/models
 
-Both are the network of one run. ``nuclei-typed`` is the whole; ``nuclei`` is the same without its maps of types, as
-types were learnt on stained tissue only and mean nothing in fluorescence. 0.25 micrometres is the pixel of CoNSeP; the
+``nuclei`` is the second run without its maps of types: these were learnt on stained tissue only and mean nothing in
+fluorescence. ``nuclei-typed`` saw only stained tissue since the first run. 0.25 micrometres is the pixel of CoNSeP; the
 pictures of DSB 2018 do not tell theirs.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
@@ -29,11 +35,19 @@ HEAD = "head."
 
 def link_data(nuclei: Path, tissue: Path, out: Path) -> None:
     """Make folders with the data sets' own names that point to the pictures, and name the types of CoNSeP."""
-    for source, name in ((nuclei, "dsb2018_nuclei"), (tissue, "consep_nuclei")):
-        (out / name).mkdir(parents=True)
-        for part in (path for path in source.iterdir() if path.is_dir()):
-            (out / name / part.name).symlink_to(part.resolve())
-    (out / "consep_nuclei" / "types.json").write_text(json.dumps(TYPES))
+    with (nuclei / "index.csv").open(newline="") as stream:
+        stained = {row["short"] for row in csv.DictReader(stream) if row["kind"] != "grey-fluo"}
+    for place in ("all", "stained"):
+        _link(tissue, out / place / "consep_nuclei", None)
+        _link(nuclei, out / place / "dsb2018_nuclei", stained if place == "stained" else None)
+        (out / place / "consep_nuclei" / "types.json").write_text(json.dumps(TYPES))
+
+
+def _link(source: Path, target: Path, chosen: set[str] | None) -> None:
+    for file in sorted(source.glob("*/*.*")):
+        if chosen is None or file.stem in chosen:
+            (target / file.parent.name).mkdir(parents=True, exist_ok=True)
+            (target / file.parent.name / file.name).symlink_to(file.resolve())
 
 
 def without_types(package: InstancePackage) -> InstancePackage:
@@ -48,13 +62,14 @@ def without_types(package: InstancePackage) -> InstancePackage:
     return replace(package, type_names=(), weights=weights, facts=facts)
 
 
-def ship(run: Path, models: Path) -> None:
+def ship(untyped: Path, typed: Path, models: Path) -> None:
     """Write both packages with their cards."""
-    trained = read_instance_package(run / "model")
-    command = re.sub(r"(-o|--out) \S+", "-o joint", str(trained.facts["command"]))
-    trained = replace(trained, pixel_um=PIXEL_UM, facts={**trained.facts, "command": command})
-    for name, package in (("nuclei", without_types(trained)), ("nuclei-typed", trained)):
-        written = write_instance_package(models / name, replace(package, name=name))
+    for name, run in (("nuclei", untyped), ("nuclei-typed", typed)):
+        trained = read_instance_package(run / "model")
+        package = without_types(trained) if name == "nuclei" else trained
+        command = re.sub(r"(?<= )/\S*/(?=\S)", "", str(package.facts["command"]))  # folders of one machine help nobody
+        package = replace(package, facts={**package.facts, "command": command})
+        written = write_instance_package(models / name, replace(package, name=name, pixel_um=PIXEL_UM))
         write_card(models / name / "card.md", written)
 
 
@@ -62,7 +77,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["data", nuclei, tissue, out]:
             link_data(Path(nuclei), Path(tissue), Path(out))
-        case ["ship", run, models]:
-            ship(Path(run), Path(models))
+        case ["ship", untyped, typed, models]:
+            ship(Path(untyped), Path(typed), Path(models))
         case _:
             sys.exit(__doc__)
