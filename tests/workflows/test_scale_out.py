@@ -121,7 +121,7 @@ class KilledOnce(threading.Thread):
         self.pids = list(cluster._client.run(os.getpid).values())
 
     def run(self) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 280  # busy cores may take long to get there
         while time.monotonic() < deadline and not self.killed:
             if any(self.folder.glob(self.pattern)):
                 self.killed = self.pids[0]

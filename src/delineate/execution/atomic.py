@@ -147,7 +147,12 @@ def _temporary_name(name: str) -> str:
 
 @functools.cache
 def _machine() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    """Return what processes have in common that see each other's numbers: the machine, and on it the container."""
+    try:
+        numbers = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        numbers = Path()  # not Linux
+    return hashlib.sha256(f"{socket.gethostname()} {numbers}".encode()).hexdigest()[:8]
 
 
 def _untouched_for_long(path: Path) -> bool:
