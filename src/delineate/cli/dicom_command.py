@@ -12,7 +12,9 @@ from delineate.cli.session import Command, Session
 from delineate.errors import UsageError
 
 if TYPE_CHECKING:
-    from delineate.formats.dicom.series_report import SeriesReport
+    from collections.abc import Sequence
+
+    from delineate.formats.dicom.series_report import Finding, SeriesReport
     from delineate.workflows.dicom_masks import WrittenStructures
 
 
@@ -28,14 +30,19 @@ def _inspect(session: Session) -> int:
     if session.options.json:
         print(report_as_json(reports))
         return 0
+    of_all = [one for one in reports[0].findings if all(one in report.findings for report in reports)]
+    shared = of_all if len(reports) > 1 else []
     for report in reports:
-        _print_report(report)
+        _print_report(report, shared)
+    if shared:
+        print("all of them")
+        _print_findings(shared)
     accepted = sum(report.accepted for report in reports)
     print(f"{accepted} of {len(reports)} series or parts make a volume")
     return 0
 
 
-def _print_report(report: SeriesReport) -> None:
+def _print_report(report: SeriesReport, told_elsewhere: Sequence[Finding]) -> None:
     rows, columns = report.plane_shape
     size = f"{report.n_planes} x {rows} x {columns}"
     spacing = "-" if report.spacing_mm is None else " x ".join(f"{value:.4g}" for value in report.spacing_mm) + " mm"
@@ -44,7 +51,11 @@ def _print_report(report: SeriesReport) -> None:
     if report.part or report.description:
         part = f"part '{report.part}'" if report.part else ""
         print("    " + "  ".join(filter(None, (part, report.description))))
-    for one in report.findings:
+    _print_findings([one for one in report.findings if one not in told_elsewhere])
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    for one in findings:
         files = f" ({', '.join(one.files)})" if one.files else ""
         print(f"    {one.severity:<8} {one.code}: {one.words}{files}")
 
