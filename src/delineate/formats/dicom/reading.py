@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,16 +98,18 @@ def _stacks(pile: Pile) -> list[Stack]:
 def _volume(stack: Stack, grid: Grid) -> DicomVolume:
     array = decode_planes(stack.planes)
     first = stack.planes[0]
-    source = SourceSeries(
-        grid=grid,
-        slices=tuple(_slice(plane) for plane in stack.planes),
-        modality=first.text("Modality"),
-        study_uid=first.text("StudyInstanceUID"),
-        series_uid=first.series_uid,
-        frame_of_reference_uid=first.text("FrameOfReferenceUID"),
-        header=_without_pixels(first.dataset),
-    )
-    report = _report(stack, hashlib.sha256(array.data).hexdigest())
+    with ThreadPoolExecutor(1) as beside:  # hashing needs no interpreter
+        digest = beside.submit(hashlib.sha256, array.data)
+        source = SourceSeries(
+            grid=grid,
+            slices=tuple(_slice(plane) for plane in stack.planes),
+            modality=first.text("Modality"),
+            study_uid=first.text("StudyInstanceUID"),
+            series_uid=first.series_uid,
+            frame_of_reference_uid=first.text("FrameOfReferenceUID"),
+            header=_without_pixels(first.dataset),
+        )
+        report = _report(stack, digest.result().hexdigest())
     return DicomVolume(image=Image(array=array[np.newaxis], grid=grid), source=source, report=report)
 
 
