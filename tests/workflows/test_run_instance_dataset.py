@@ -13,7 +13,9 @@ from delineate.cli.main import main
 from delineate.errors import DatasetError, Interrupted, UsageError
 from delineate.execution import Cancellation, Silent
 from delineate.formats.instance_package import read_instance_package
-from delineate.workflows import conclude_instances, run_instance_dataset, run_instances
+from delineate.planning import instance_network
+from delineate.workflows import conclude_instances as conclude
+from delineate.workflows import run_instance_dataset, run_instances
 from delineate.workflows.run_instance_dataset import InstanceSettings
 from delineate.workflows.run_instances import plan_instances
 from delineate.workflows.start_instances import read_instance_start
@@ -23,9 +25,8 @@ from instance_pictures import discs, picture_of, write_dataset
 
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run_instances, conclude_instances):
-        monkeypatch.setattr(module, "WIDTHS", (8, 12))
-    monkeypatch.setattr(run_instances, "PATCH", (32, 32))
+    monkeypatch.setattr(instance_network, "SMALL", (8, 12))
+    monkeypatch.setattr(instance_network, "PATCH", (32, 32))
     monkeypatch.setattr(run_instance_dataset, "STANDARD_STEPS", 60)
 
 
@@ -103,8 +104,8 @@ def test_large_objects_are_made_smaller(tmp_path: Path) -> None:
     assert run.diameters[0] == pytest.approx(100, rel=0.05)
     assert run.zoom == pytest.approx(0.2, rel=0.1)
     image = run_instances.assignment_of(run).training[0]
-    seen = image.open(image.names[0])
-    assert seen.instances.shape == seen.picture.shape[:2] == (round(240 * run.zoom),) * 2
+    seen = image.images[image.names[0]]
+    assert seen.seen.shape == seen.known.shape == (round(240 * run.zoom),) * 2
     assert "as large" in run.reasons[0]
 
 
@@ -175,8 +176,20 @@ def test_first_weights_are_the_models(tmp_path: Path) -> None:
     assert transfer is not None
     assert transfer.is_whole
     assert run_instances.assignment_of(run).identity != run_instances.assignment_of(replace(run, start=None)).identity
-    before = conclude_instances._scores_before(run, "cpu", Silent(), Cancellation())
+    before = conclude._scores_before(run, "cpu", Silent(), Cancellation())
     assert [group.pq for group in before] == [group.pq for group in outcome.conclusion.groups]
+
+
+def test_a_training_that_starts_from_a_model_has_its_network(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "dots", count=4)
+    wide = random_network(0, widths=(9, 14))
+    start = read_instance_start(write_model(tmp_path / "wide", widths=(9, 14), weights=wide.state_dict()))
+    run = plan_instances([data], tmp_path / "two", budget_seconds=None, iterations=1, start=start)
+    network, transfer = run.fresh_network()
+    assert run.widths == network.widths == (9, 14)
+    assert transfer is not None
+    assert transfer.is_whole
+    assert any("9, 14 channels (that of the model to start from)" in reason for reason in run.reasons)
 
 
 def test_models_that_cannot_be_started_from_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,10 +200,6 @@ def test_models_that_cannot_be_started_from_are_refused(tmp_path: Path, capsys: 
     for model, words in (
         (tmp_path / "nothing", "expected a model of instances"),
         (tmp_path / "other", "found something else"),
-        (
-            write_model(tmp_path / "wide", widths=(9, 14), weights=random_network(0, widths=(9, 14)).state_dict()),
-            "fits",
-        ),
     ):
         assert main([*common, "--from", str(model)]) == 5
         assert words in capsys.readouterr().err

@@ -68,7 +68,10 @@ def _inner(instances: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _highest_of(instances: NDArray[Any], distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return, per pixel, the largest distance in its instance."""
-    values, inverse = np.unique(instances, return_inverse=True)
-    highest = np.zeros(len(values), dtype=np.float32)
-    np.maximum.at(highest, inverse.ravel(), distance.ravel())
-    return highest[inverse].reshape(instances.shape)
+    numbers = instances.ravel()
+    if numbers.size and (numbers.min() < 0 or numbers.max() > numbers.size):
+        numbers = np.unique(numbers, return_inverse=True)[1].ravel()
+    highest = np.zeros(int(numbers.max(initial=0)) + 1, dtype=np.float32)
+    np.maximum.at(highest, numbers, distance.ravel())
+    per_pixel: NDArray[np.float32] = highest[numbers].reshape(instances.shape)
+    return per_pixel

@@ -42,6 +42,8 @@ class InstanceUNet(nn.Module):
         super().__init__()
         self.in_channels, self.types, self.widths = in_channels, types, tuple(widths)
         self.maps = MAPS + (types + 1 if types else 0)
+        self.fixed_statistics = False
+        """Whether training, too, normalises by the statistics that the network has; small batches have noisy ones."""
         self.encoder = nn.ModuleList()
         channels = in_channels * FOLD**2
         for width in widths:
@@ -55,6 +57,15 @@ class InstanceUNet(nn.Module):
             channels = width
         self.head = nn.Conv2d(channels, self.maps * FOLD**2, 1)
         initialize(self, torch.Generator().manual_seed(seed))
+
+    def train(self, mode: bool = True) -> InstanceUNet:
+        """Switch to training, or to prediction; see :class:`torch.nn.Module`."""
+        super().train(mode)
+        if self.fixed_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     @property
     def stride(self) -> int:

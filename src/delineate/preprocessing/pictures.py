@@ -1,6 +1,8 @@
-"""Pictures of microscopes made alike: three colours from 0 to 1, stretched between two percentiles of the whole.
+"""Pictures of microscopes made alike: three colours from 0 to 1.
 
-The percentiles are those of the whole picture, never of a tile, so that a nucleus looks the same in every tile.
+Pictures of stained tissue in eight bits are taken as they are: the light of the lamp is their white, and how dark a
+stain is means something. All others are stretched between two percentiles of the whole picture, never of a tile, so
+that a nucleus looks the same in every tile.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from delineate.errors import InputError, UsageError
 
 LOW, HIGH = 0.5, 99.8
 """Percentiles that become 0 and 1."""
+LIT = 0.4
+"""Share of 255 that the brightest colour of half the pixels reaches in transmitted light."""
+COLOURED = 0.02
+"""Mean difference of the colours of a pixel, as a share of the largest number, in a picture that has colours."""
 MOST_SAMPLES = 1 << 22
 """Pixels that the percentiles are taken from; larger pictures are thinned out evenly."""
 
@@ -74,8 +80,19 @@ def stretch_of_sample(sample: NDArray[Any]) -> Stretch:
         If the sample holds values that are not finite.
     """
     require_finite(sample)
+    if _is_transmitted_light(sample):
+        return Stretch(low=0.0, high=255.0)
     low, high = np.percentile(sample, (LOW, HIGH))
     return Stretch(low=float(low), high=float(high))
+
+
+def _is_transmitted_light(sample: NDArray[Any]) -> bool:
+    """Say whether pixels (..., 3) are those of a stained section, in eight bits."""
+    if sample.dtype != np.uint8 or sample.ndim != 3 or sample.shape[-1] != 3:
+        return False
+    brightest, darkest = sample.max(axis=-1), sample.min(axis=-1)
+    coloured = (brightest - darkest).mean() > COLOURED * 255
+    return bool(coloured and np.median(brightest) > LIT * 255)
 
 
 def require_finite(values: NDArray[Any]) -> None:

@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from delineate.training.sampler import Patches
@@ -37,6 +38,12 @@ def to_device(patches: Patches, device: torch.device) -> Batch:
         case_ids=patches.case_ids,
         previous=None if patches.previous is None else torch.from_numpy(patches.previous).to(device),
     )
+
+
+def there(numbers: NDArray[Any], device: torch.device) -> Tensor:
+    """Return numbers as a tensor on a device; a GPU, and who feeds it, does not wait for the copy."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

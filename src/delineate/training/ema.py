@@ -24,8 +24,9 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (WARM_UP_OFFSET + step))
         mine, theirs = _floating(self.network), _floating(network)
         torch._foreach_lerp_(mine, theirs, 1.0 - decay)
-        for own, other in zip(self.network.buffers(), network.buffers(), strict=True):
-            own.copy_(other)
+        own, other = list(self.network.buffers()), list(network.buffers())
+        if own:
+            torch._foreach_copy_(own, other)
 
 
 def _floating(network: nn.Module) -> list[Tensor]:

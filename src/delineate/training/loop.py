@@ -34,7 +34,7 @@ from delineate.training.checkpoint import (
 from delineate.training.history import Record, read_history
 from delineate.training.live_line import bar_length, live_line
 from delineate.training.optimizer import set_learning_rate
-from delineate.training.precision import resolve_device
+from delineate.training.precision import fastest_convolutions, resolve_device
 from delineate.training.ranks import Ranks
 from delineate.training.sampler import TrainingCases
 from delineate.training.schedule import Extension, extension_leg, learning_rate
@@ -178,6 +178,7 @@ def fit_task(
         ranks.losses_explained(f"The last checkpoint is kept in {folder}; run the same command again to go on."),
         shortage_explained(_memory_advice(recipe, folder)),
         _own_randomness(recipe.seed + ranks.index, device),
+        fastest_convolutions(device),
     ):
         state = new_state(network, recipe, device)
         task = open_task(runtime)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,17 @@ def forward_with_cast_weights(network: nn.Module, images: Tensor, precision: Pre
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in network.named_parameters()}
     logits: Logits = functional_call(network, weights, (images.to(torch.bfloat16),))
     return logits
+
+
+@contextmanager
+def fastest_convolutions(device: torch.device) -> Iterator[None]:
+    """On a GPU, let cuDNN try its ways of every convolution once and keep the quickest: all steps have one shape."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _autocast(precision: Precision, device_type: str) -> AbstractContextManager[object]:

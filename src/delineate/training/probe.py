@@ -22,7 +22,7 @@ from delineate.training.augment import AugmentationPolicy, augment, policy_for
 from delineate.training.batches import step_generator
 from delineate.training.losses import SegmentationLoss
 from delineate.training.optimizer import build_optimizer
-from delineate.training.precision import place_images, place_network, resolve_device
+from delineate.training.precision import fastest_convolutions, place_images, place_network, resolve_device
 from delineate.training.step import train_step
 from delineate.training.validation import set_deep_supervision
 
@@ -75,7 +75,7 @@ def measure_step(
     keep_memory()
     place = resolve_device(device)
     advice = f"Patch {'x'.join(map(str, recipe.patch_size))} in batches of {recipe.batch_size} is too much; use less."
-    with shortage_explained(advice), _peak_memory(place) as peak:
+    with shortage_explained(advice), fastest_convolutions(place), _peak_memory(place) as peak:
         trial = _Trial.prepare(configuration, recipe, in_channels, heads, place)
         seconds = _timed_steps(trial, place, max_seconds)
         del trial

@@ -48,11 +48,11 @@ def train_step(
     """
     optimizer.zero_grad(set_to_none=True)
     loss = criterion(forward(network, images, recipe.precision), labels)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        return StepOutcome(loss=value, gradient_norm=math.nan, applied=False)
     loss.backward()  # type: ignore[no-untyped-call]
-    norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip))
-    if math.isfinite(norm):
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+    # both numbers at once: a GPU is waited for once per step
+    value, length = torch.stack([loss.detach().float(), norm.float()]).tolist()
+    applied = math.isfinite(value) and math.isfinite(length)
+    if applied:
         optimizer.step()
-    return StepOutcome(loss=value, gradient_norm=norm, applied=math.isfinite(norm))
+    return StepOutcome(loss=value, gradient_norm=length, applied=applied)

@@ -14,19 +14,20 @@ from delineate.execution import Cancellation, Progress
 from delineate.formats.datasets.instance_dataset import InstanceCase, InstanceDataset, open_instance_dataset
 from delineate.networks.instance_transfer import InstanceTransfer
 from delineate.networks.instance_unet import InstanceUNet
+from delineate.planning.instance_network import InstanceNetwork, choose_instance_network
 from delineate.planning.instance_size import FITTING, TYPICAL_PIXELS, diameters_of, median_diameter, zoom_for
 from delineate.planning.likeness import is_coloured
 from delineate.planning.machine import Machine
 from delineate.planning.recipe import Recipe
 from delineate.preprocessing.pictures import Zoom, stretch_of
-from delineate.training.instances import InstanceAssignment, InstanceImage, InstanceSource, instance_task
+from delineate.training.instances import InstanceAssignment, InstanceImage, InstanceSource, PackedImage, instance_task
 from delineate.training.loop import TrainedFold, fit_task
 from delineate.training.session import Runtime
 from delineate.workflows.hold_out_instances import hold_out, split_words
 from delineate.workflows.start_instances import InstanceStart
 
-WIDTHS = (24, 48, 96, 160)
-PATCH = (192, 192)
+SCORED_CROPS = 64
+"""Of held-out pictures, for the curve that shows how training goes on."""
 SPLIT = "split.json"
 TRAINING = "training"
 
@@ -46,6 +47,8 @@ class InstanceRun:
     """Micrometres per pixel of the pictures; None: not told."""
     type_names: tuple[str, ...]
     folder: Path
+    widths: tuple[int, ...]
+    """Channels per stage of the network."""
     recipe: Recipe
     start: InstanceStart | None = None
     """The model that the first weights come from; None: they are random."""
@@ -56,6 +59,11 @@ class InstanceRun:
     def zoom(self) -> float:
         """How much larger pictures of this kind are made; 1 if data sets differ."""
         return self.zooms[0] if len(set(self.zooms)) == 1 else 1.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the data sets."""
+        return tuple(dataset.name for dataset in self.datasets)
 
     @property
     def held_out_of(self) -> dict[str, tuple[str, ...]]:
@@ -70,8 +78,11 @@ class InstanceRun:
         ModelError
             If that model has another network.
         """
-        network = InstanceUNet(types=len(self.type_names), widths=WIDTHS, seed=self.recipe.seed)
-        return network, None if self.start is None else self.start.begun(network, self.type_names)
+        network = InstanceUNet(types=len(self.type_names), widths=self.widths, seed=self.recipe.seed)
+        if self.start is None:
+            return network, None
+        network.fixed_statistics = self.start.knows(self.names)
+        return network, self.start.begun(network, self.type_names)
 
 
 def plan_instances(
@@ -100,7 +111,7 @@ def plan_instances(
     pixel_um
         Micrometres per pixel of all pictures; None: not told.
     machine
-        Where it is trained; None: in bfloat16.
+        Where it is trained; None: on a processor that computes in bfloat16.
     start
         A trained model to start from; None: from random weights.
 
@@ -121,6 +132,7 @@ def plan_instances(
     held_out = hold_out(datasets, out / SPLIT, {} if start is None else start.held_out)
     sizes = [_size_words(*each) for each in zip(datasets, diameters, zooms, strict=True)]
     parts = [split_words(dataset, names) for dataset, names in zip(datasets, held_out, strict=True)]
+    chosen = choose_instance_network(machine, None if start is None else start.package.widths)
     run = InstanceRun(
         datasets=datasets,
         held_out=held_out,
@@ -129,8 +141,9 @@ def plan_instances(
         pixel_um=pixel_um,
         type_names=next(iter(declared), ()),
         folder=out,
-        reasons=(*sizes, *parts),
-        recipe=_recipe(budget_seconds, iterations, bfloat16=machine is None or machine.bfloat16),
+        reasons=(*sizes, *parts, chosen.reason),
+        widths=chosen.widths,
+        recipe=_recipe(chosen, budget_seconds, iterations, bfloat16=machine is None or machine.bfloat16),
         start=start,
     )
     return run if start is None else _started(run, start)
@@ -139,8 +152,8 @@ def plan_instances(
 def _started(run: InstanceRun, start: InstanceStart) -> InstanceRun:
     """Return the run with the recipe of a training that goes on from a model, and what is taken over of it."""
     _, transfer = run.fresh_network()
-    recipe = start.tuned(run.recipe)
-    words = start.reasons(transfer, recipe) if transfer is not None else ()
+    recipe = start.tuned(run.recipe, run.names)
+    words = start.reasons(transfer, recipe, run.names) if transfer is not None else ()
     return replace(run, recipe=recipe, reasons=(*run.reasons, *words))
 
 
@@ -159,7 +172,7 @@ def train_instances(
         run.recipe,
         lambda runtime: instance_task(learnt, runtime),
         run.folder / TRAINING,
-        runtime=Runtime(device=device, prefetch=1),
+        runtime=Runtime(device=device, prefetch=0 if device.startswith("cpu") else 2),
         progress=progress,
         cancellation=cancellation,
     )
@@ -170,7 +183,7 @@ def assignment_of(run: InstanceRun) -> InstanceAssignment:
     return InstanceAssignment(
         recipe=run.recipe,
         types=run.type_names,
-        widths=WIDTHS,
+        widths=run.widths,
         training=_sources(run, training=True),
         validation=_sources(run, training=False),
         origin="" if run.start is None else run.start.package.identity,
@@ -187,16 +200,16 @@ def instance_image(case: InstanceCase, zoom: float) -> InstanceImage:
     return InstanceImage(picture=picture, instances=instances, types=case.types, fluorescence=bool(bright))
 
 
-def _recipe(budget_seconds: float | None, iterations: int, *, bfloat16: bool) -> Recipe:
+def _recipe(chosen: InstanceNetwork, budget_seconds: float | None, iterations: int, *, bfloat16: bool) -> Recipe:
     return Recipe(
         iterations=iterations,
         iterations_per_epoch=1000,
-        validation_batches=8,
-        batch_size=8,
-        patch_size=PATCH,
+        validation_batches=max(1, SCORED_CROPS // chosen.batch_size),
+        batch_size=chosen.batch_size,
+        patch_size=chosen.patch_size,
         optimizer="adamw",
         learning_rate=2e-3,
-        weight_decay=1e-4,
+        weight_decay=0.01,
         schedule="one_cycle",
         ema_decay=0.999,
         precision="bfloat16" if bfloat16 else "float32",
@@ -233,13 +246,17 @@ def _size_words(dataset: InstanceDataset, median: float, zoom: float) -> str:
 
 
 def _sources(run: InstanceRun, *, training: bool) -> tuple[InstanceSource, ...]:
-    """Return grey and coloured pictures of every data set as sources, drawn by the square root of their number."""
+    """Return grey and coloured pictures of every data set as sources, drawn by the square root of their pixels."""
     sources = []
     for dataset, held_out, zoom in zip(run.datasets, run.held_out, run.zooms, strict=True):
         held = set(held_out)
         files = {case.case_id: case for case in dataset.cases if (case.case_id in held) != training}
-        images = {name: instance_image(dataset.load(case), zoom) for name, case in files.items()}
-        for kind in (False, True):
-            names = tuple(name for name in sorted(images) if is_coloured(images[name].picture) is kind)
-            sources.append(InstanceSource(names=names, open=images.__getitem__, weight=math.sqrt(len(names))))
+        grey: dict[str, PackedImage] = {}
+        coloured: dict[str, PackedImage] = {}
+        for name in sorted(files):
+            image = instance_image(dataset.load(files[name]), zoom)
+            (coloured if is_coloured(image.picture) else grey)[name] = image.packed()
+        for images in (grey, coloured):
+            pixels = sum(image.known.size for image in images.values())
+            sources.append(InstanceSource(images=images, weight=math.sqrt(pixels)))
     return tuple(sources)

@@ -16,6 +16,8 @@ from delineate.workflows.nuclei_model import find_package
 
 RATE_SHARE = 0.25
 """Of the learning rate: what the model knows is refined and not undone."""
+SAME_DATA_SHARE = 0.075
+"""Likewise, if the model was trained on the same data: there is little left to learn."""
 FINE_TUNING_STEPS = 10_000
 """Without a budget; a quarter of a training from the beginning."""
 
@@ -40,20 +42,30 @@ class InstanceStart:
         except ModelError as error:
             raise ModelError(f"{self.path}: {error}") from error
 
-    def tuned(self, recipe: Recipe) -> Recipe:
-        """Return the recipe of a training that goes on from the model."""
-        steps = recipe.iterations if recipe.budget_seconds is not None else min(recipe.iterations, FINE_TUNING_STEPS)
-        return replace(recipe, learning_rate=recipe.learning_rate * RATE_SHARE, iterations=steps)
+    def knows(self, datasets: Sequence[str]) -> bool:
+        """Say whether the model was trained on data sets of these names, and no others are among them."""
+        return set(datasets) <= set(self.package.facts.get("data", ()))
 
-    def reasons(self, transfer: InstanceTransfer, recipe: Recipe) -> tuple[str, ...]:
+    def tuned(self, recipe: Recipe, datasets: Sequence[str]) -> Recipe:
+        """Return the recipe of a training on data sets that goes on from the model."""
+        steps = recipe.iterations if recipe.budget_seconds is not None else min(recipe.iterations, FINE_TUNING_STEPS)
+        share = SAME_DATA_SHARE if self.knows(datasets) else RATE_SHARE
+        return replace(recipe, learning_rate=recipe.learning_rate * share, iterations=steps)
+
+    def reasons(self, transfer: InstanceTransfer, recipe: Recipe, datasets: Sequence[str]) -> tuple[str, ...]:
         """Say what the training starts from; ``recipe`` is the tuned one."""
-        package = self.package
+        package, known = self.package, self.knows(datasets)
         return (
             f"Training starts from the model {package.name} ({', '.join(package.type_names) or 'no types'}; "
             f"{package.identity.rsplit(' ', 1)[-1][:12]}).",
             *transfer.sentences(),
-            f"The learning rate is {recipe.learning_rate:.3g} at most, {RATE_SHARE:g} of that of a fresh network, so "
-            "that what the model knows is refined and not undone.",
+            f"The learning rate is {recipe.learning_rate:.3g} at most, {SAME_DATA_SHARE if known else RATE_SHARE:g} of "
+            "that of a fresh network, so that what the model knows is refined and not undone.",
+            *(
+                ("The model was trained on these data sets, so its statistics for normalisation are kept.",)
+                if known
+                else ()
+            ),
         )
 
     def facts(self, transfer: InstanceTransfer) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""Changes of colour that make few stains many: images (y, x, 3) float32 in [0, 1].
+"""Changes of colour that make few stains many: batches (B, 3, y, x) float32 in [0, 1], on any device.
 
 Light that passes a stained slide is absorbed: optical density, minus the logarithm of the intensity, is the sum over
 stains of concentration times colour. Stains are therefore changed there. A fluorescence image, bright on dark, becomes
 a stained one when its intensity is taken for the concentration of a stain.
+
+Nothing here draws a number: what is random is passed in, one value (B,) or one per colour (B, 3) for every image.
 
 References
 ----------
@@ -12,97 +14,122 @@ D. Tellez et al., Quantifying the effects of data augmentation and stain color n
 
 from __future__ import annotations
 
-import io
+from functools import cache
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
+import torch
+from torch import Tensor
+from torch.nn import functional
 
-Picture = NDArray[np.float32]
-
-HAEMATOXYLIN = np.array([0.650, 0.704, 0.286])
-EOSIN = np.array([0.072, 0.990, 0.105])
-DAB = np.array([0.268, 0.570, 0.776])
-STAINS = np.stack([v / np.linalg.norm(v) for v in (HAEMATOXYLIN, EOSIN, DAB)])
+HAEMATOXYLIN = (0.650, 0.704, 0.286)
+EOSIN = (0.072, 0.990, 0.105)
+DAB = (0.268, 0.570, 0.776)
+STAINS = functional.normalize(torch.tensor([HAEMATOXYLIN, EOSIN, DAB], dtype=torch.float32), dim=1)
 """(stain, RGB) optical densities of unit length."""
-UNSTAIN = np.linalg.inv(STAINS)
+UNSTAIN = torch.linalg.inv(STAINS)
 DARKEST = 1 / 255
 """Intensities are not taken below this before the logarithm."""
+TISSUE_CELL = 8
+"""Pixels per side of a cell of the random field that stands for tissue around fluorescent nuclei."""
 
 
-def optical_density(picture: Picture) -> Picture:
+def optical_density(images: Tensor) -> Tensor:
     """Return minus the natural logarithm of the intensity."""
-    density: Picture = -np.log(np.maximum(picture, DARKEST)).astype(np.float32)
-    return density
+    return -images.clamp(min=DARKEST).log()
 
 
-def jitter_stains(picture: Picture, generator: np.random.Generator, *, scale: float, shift: float) -> Picture:
-    """Scale and shift the concentration of each stain by normal deviates."""
-    factors = 1 + scale * generator.standard_normal(3)
-    offsets = shift * generator.standard_normal(3)
-    matrix = UNSTAIN @ np.diag(factors) @ STAINS
-    return _absorbed(optical_density(picture) @ matrix.astype(np.float32) + (offsets @ STAINS).astype(np.float32))
+def jitter_stains(images: Tensor, factors: Tensor, offsets: Tensor) -> Tensor:
+    """Scale the concentration of each stain (B, 3) and add to it (B, 3)."""
+    stains, unstain, _ = _on(images.device)
+    mixed = unstain @ torch.diag_embed(factors) @ stains
+    density = torch.einsum("bcyx,bcd->bdyx", optical_density(images), mixed)
+    return _absorbed(density + _spread(offsets @ stains))
 
 
-def change_palette(picture: Picture, generator: np.random.Generator) -> Picture:
-    """Give the densities random means and deviations, as a slide of another laboratory has them."""
-    density = optical_density(picture)
-    mean, deviation = density.mean(axis=(0, 1)), density.std(axis=(0, 1)) + 1e-3
-    wanted_mean = mean * generator.uniform(0.5, 1.6, 3)
-    wanted_deviation = deviation.mean() * generator.uniform(0.6, 1.6) * generator.uniform(0.7, 1.3, 3)
-    changed = (density - mean) * (wanted_deviation / deviation) + wanted_mean
-    return _absorbed(changed.astype(np.float32))
+def change_palette(images: Tensor, means: Tensor, spread: Tensor, spreads: Tensor) -> Tensor:
+    """Give the densities other means and deviations, as a slide of another laboratory has them.
+
+    Parameters
+    ----------
+    images
+        (B, 3, y, x).
+    means, spreads
+        (B, 3): factors of the mean density, and of the deviations relative to each other.
+    spread
+        (B,): factor of the mean deviation of the three colours, which all of them get.
+    """
+    density = optical_density(images)
+    mean = density.mean(dim=(2, 3), keepdim=True)
+    deviation = density.std(dim=(2, 3), keepdim=True, correction=0) + 1e-3
+    wanted = deviation.mean(dim=1, keepdim=True) * _spread(spread[:, None] * spreads)
+    return _absorbed((density - mean) * (wanted / deviation) + mean * _spread(means))
 
 
-def stain_fluorescence(picture: Picture, generator: np.random.Generator) -> Picture:
-    """Turn bright on dark into dark on bright: nuclei in a blue to purple stain over a faint second one."""
-    grey = picture.mean(axis=2)
-    nuclear = HAEMATOXYLIN + 0.25 * generator.standard_normal(3)
-    other = EOSIN + 0.25 * generator.standard_normal(3)
-    tissue = ndimage.gaussian_filter(generator.standard_normal([-(-s // 8) for s in grey.shape]), 1.0)
-    tissue = np.kron(tissue, np.ones((8, 8)))[: grey.shape[0], : grey.shape[1]]
-    concentration = generator.uniform(0.8, 2.2) * grey ** generator.uniform(0.6, 1.4)
-    faint = np.clip(generator.uniform(0.1, 0.6) * (0.6 + tissue), 0, None)
-    density = concentration[..., None] * np.abs(nuclear) + faint[..., None] * np.abs(other)
-    return _absorbed((density + generator.uniform(0.0, 0.15)).astype(np.float32))
+def stain_fluorescence(images: Tensor, colours: tuple[Tensor, Tensor], strength: Tensor, tissue: Tensor) -> Tensor:
+    """Turn bright on dark into dark on bright: nuclei in a blue to purple stain over a faint second one.
+
+    Parameters
+    ----------
+    images
+        (B, 3, y, x).
+    colours
+        (B, 3) each: what is added to the densities of haematoxylin, and of eosin.
+    strength
+        (B, 4): density of the brightest nucleus, exponent of the intensity, densities of the tissue and of all.
+    tissue
+        (B, 1, ceil(y / 8), ceil(x / 8)) normal deviates.
+    """
+    rows, columns = images.shape[2:]
+    nuclear, other = ((stain + change).abs() for stain, change in zip(_on(images.device)[2], colours, strict=True))
+    density, exponent, around, everywhere = (_spread(values) for values in strength.unbind(1))
+    field = blur(tissue, torch.ones_like(strength[:, 0]), widest=1.0)
+    field = field.repeat_interleave(TISSUE_CELL, 2).repeat_interleave(TISSUE_CELL, 3)[:, :, :rows, :columns]
+    concentration = density * images.mean(dim=1, keepdim=True).pow(exponent)
+    faint = (around * (0.6 + field)).clamp(min=0)
+    return _absorbed(concentration * _spread(nuclear) + faint * _spread(other) + everywhere)
 
 
-def to_grey(picture: Picture) -> Picture:
+def to_grey(images: Tensor) -> Tensor:
     """Return the mean of the colours three times."""
-    return np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+    return images.mean(dim=1, keepdim=True).expand_as(images)
 
 
-def change_tone(picture: Picture, generator: np.random.Generator) -> Picture:
-    """Change brightness, contrast and gamma, of the colours together."""
-    gamma = np.exp(generator.uniform(-0.4, 0.4))
-    middle = float(picture.mean())
-    contrast, brightness = generator.uniform(0.7, 1.3), generator.uniform(-0.12, 0.12)
-    toned = (np.clip(picture, 0, 1) ** gamma - middle) * contrast + middle + brightness
-    clipped: Picture = np.clip(toned, 0, 1).astype(np.float32)
-    return clipped
+def change_tone(images: Tensor, gamma: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
+    """Change gamma, contrast about the mean, and brightness, (B,) each, of the colours together."""
+    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    toned = (images.clamp(0, 1).pow(_spread(gamma)) - middle) * _spread(contrast) + middle + _spread(brightness)
+    return toned.clamp(0, 1)
 
 
-def blur(picture: Picture, sigma: float) -> Picture:
-    """Blur by a Gaussian of ``sigma`` pixels."""
-    blurred: Picture = ndimage.gaussian_filter(picture, (sigma, sigma, 0))
-    return blurred
+def blur(images: Tensor, sigma: Tensor, *, widest: float) -> Tensor:
+    """Blur each image (B, C, y, x) by a Gaussian of its own ``sigma`` (B,) pixels, none above ``widest``.
+
+    The border is mirrored.
+    """
+    count, channels, rows, columns = images.shape
+    radius = min(max(1, int(4 * widest + 0.5)), rows - 1, columns - 1)
+    steps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.softmax(-0.5 * (steps / sigma[:, None]) ** 2, dim=1).repeat_interleave(channels, 0)
+    flat = functional.pad(images, (radius,) * 4, mode="reflect").reshape(1, count * channels, rows + 2 * radius, -1)
+    down = functional.conv2d(flat, kernel[:, None, :, None], groups=count * channels)
+    across = functional.conv2d(down, kernel[:, None, None, :], groups=count * channels)
+    return across.reshape(count, channels, rows, columns)
 
 
-def compress(picture: Picture, quality: int) -> Picture:
-    """Save as JPEG of a quality from 1 to 95 and read again."""
-    stream = io.BytesIO()
-    Image.fromarray((picture * 255 + 0.5).astype(np.uint8)).save(stream, "JPEG", quality=quality)
-    read: Picture = np.asarray(Image.open(stream), dtype=np.float32) / np.float32(255)
-    return read
+def add_noise(images: Tensor, sigma: Tensor, deviates: Tensor) -> Tensor:
+    """Add normal ``deviates`` (B, 3, y, x) times ``sigma`` (B,)."""
+    return (images + _spread(sigma) * deviates).clamp(0, 1)
 
 
-def add_noise(picture: Picture, generator: np.random.Generator, sigma: float) -> Picture:
-    """Add normal noise."""
-    noisy = picture + sigma * generator.standard_normal(picture.shape, dtype=np.float32)
-    return np.clip(noisy, 0, 1)
+@cache
+def _on(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return stains, their inverse, and raw haematoxylin and eosin on a device: a copy would make a GPU wait."""
+    return STAINS.to(device), UNSTAIN.to(device), torch.tensor([HAEMATOXYLIN, EOSIN], device=device)
 
 
-def _absorbed(density: Picture) -> Picture:
-    picture: Picture = np.clip(np.exp(-density), 0, 1).astype(np.float32)
-    return picture
+def _absorbed(density: Tensor) -> Tensor:
+    return (-density).exp().clamp(0, 1)
+
+
+def _spread(values: Tensor) -> Tensor:
+    """Return values (B,) or (B, C) as (B, 1 or C, 1, 1)."""
+    return values.reshape(len(values), -1, 1, 1)

@@ -1,6 +1,6 @@
 """Training on instances: crops with new colours and sizes, targets of their instances, loss, and the task of it all."""
 
-from delineate.training.instances.crops import InstanceImage, InstanceSource
+from delineate.training.instances.atlas import InstanceImage, InstanceSource, PackedImage
 from delineate.training.instances.loss import InstanceLoss
 from delineate.training.instances.probe import measure_instance_step
 from delineate.training.instances.task import InstanceAssignment, instance_task
@@ -10,6 +10,7 @@ __all__ = [
     "InstanceImage",
     "InstanceLoss",
     "InstanceSource",
+    "PackedImage",
     "instance_task",
     "measure_instance_step",
 ]

@@ -10,7 +10,7 @@ from delineate.networks.instance_unet import InstanceUNet
 from delineate.training.allocator import shortage_explained
 from delineate.training.instances.task import InstanceAssignment, instance_task
 from delineate.training.optimizer import build_optimizer
-from delineate.training.precision import place_network, resolve_device
+from delineate.training.precision import fastest_convolutions, place_network, resolve_device
 from delineate.training.session import Runtime
 from delineate.training.step import train_step
 
@@ -26,7 +26,8 @@ def measure_instance_step(assignment: InstanceAssignment, device: str) -> float:
         If the memory does not suffice.
     """
     place, recipe = resolve_device(device), assignment.recipe
-    with shortage_explained(f"A batch of {recipe.batch_size} crops is too much for {device}; free some memory."):
+    advice = f"A batch of {recipe.batch_size} crops is too much for {device}; free some memory."
+    with shortage_explained(advice), fastest_convolutions(place):
         task = instance_task(assignment, Runtime(device=device))
         network = InstanceUNet(types=len(assignment.types), widths=assignment.widths, seed=recipe.seed)
         place_network(network, recipe, place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -16,7 +15,8 @@ from delineate.metrics.contingency import InstanceOverlap, instance_overlap
 from delineate.metrics.panoptic import average_precision, panoptic_quality
 from delineate.planning.recipe import Recipe
 from delineate.training.batches import Batch
-from delineate.training.instances.crops import Crop, CropSettings, InstanceSource, draw_crop
+from delineate.training.instances.atlas import Atlas, InstanceSource
+from delineate.training.instances.crops import Crops, CropSettings, draw_crops
 from delineate.training.instances.loss import InstanceLoss
 from delineate.training.precision import forward, place_images, resolve_device
 from delineate.training.session import Runtime
@@ -57,25 +57,23 @@ def instance_task(assignment: InstanceAssignment, runtime: Runtime) -> Task:
     recipe = assignment.recipe
     device = resolve_device(runtime.device)
     size = (recipe.patch_size[0], recipe.patch_size[1])
-    settings = CropSettings(size=size)
+    settings, types = CropSettings(size=size), len(assignment.types)
+    atlas, share = Atlas.of(assignment.training, device), runtime.ranks.share(recipe.batch_size)
 
     def batch(step: int) -> Batch:
-        share = runtime.ranks.share(recipe.batch_size)
-        crops = [
-            draw_crop(assignment.training, settings, _generator(recipe.seed, TRAINING_STREAM, step, sample))
-            for sample in range(share.start, share.stop)
-        ]
-        return _together(crops, recipe, device)
+        seed = (recipe.seed, TRAINING_STREAM, step)
+        return _together(draw_crops(atlas, settings, recipe.batch_size, seed, share), recipe, device)
 
     score = None
-    if any(source.names for source in assignment.validation) and recipe.validation_batches:
+    if any(source.images for source in assignment.validation) and recipe.validation_batches:
         plain = replace(settings, augment=False)
-        score = _Score(assignment=assignment, settings=plain, device=device).of
+        held = Atlas.of(assignment.validation, device)
+        score = _Score(assignment=assignment, atlas=held, settings=plain, device=device).of
     return Task(
         recipe=recipe,
         identity=assignment.identity,
         batch=batch,
-        criterion=InstanceLoss(types=len(assignment.types)),
+        criterion=InstanceLoss(types=types, kind_weights=atlas.kind_weights(types)),
         score=score,
     )
 
@@ -85,6 +83,7 @@ class _Score:
     """Panoptic quality and AP at an IoU of 0.5 over crops of the validation images, always the same ones."""
 
     assignment: InstanceAssignment
+    atlas: Atlas
     settings: CropSettings
     device: torch.device
 
@@ -94,26 +93,21 @@ class _Score:
         pairs: list[InstanceOverlap] = []
         with full_resolution(network):
             for index in range(recipe.validation_batches):
-                crops = [
-                    draw_crop(
-                        self.assignment.validation,
-                        self.settings,
-                        _generator(recipe.seed, VALIDATION_STREAM, index, sample),
-                    )
-                    for sample in range(recipe.batch_size)
-                ]
+                seed = (recipe.seed, VALIDATION_STREAM, index)
+                crops = draw_crops(self.atlas, self.settings, recipe.batch_size, seed, slice(0, recipe.batch_size))
                 answer = _maps(network, _together(crops, recipe, self.device).images, recipe)
-                pairs += [self._compared(maps, crop) for maps, crop in zip(answer, crops, strict=True)]
+                perfect = crops.targets[:, :3].cpu().numpy()
+                pairs += [self._compared(*maps) for maps in zip(answer, perfect, strict=True)]
         total = panoptic_quality(pairs[0])
         for pair in pairs[1:]:
             total = total + panoptic_quality(pair)
         precision = average_precision(pairs, thresholds=(0.5,), pooled=True)
         return {"PQ": float(total.quality), "AP50": float(precision[0])}
 
-    def _compared(self, maps: NDArray[np.float32], crop: Crop) -> InstanceOverlap:
+    def _compared(self, maps: NDArray[np.float32], perfect: NDArray[np.float32]) -> InstanceOverlap:
         # what lies in the crop is decoded from its own perfect maps, so both sides see the same cut instances
         found = decode_instances(maps[:3], self.assignment.decoding)
-        return instance_overlap(found, decode_instances(crop.targets[:3].numpy(), self.assignment.decoding))
+        return instance_overlap(found, decode_instances(perfect, self.assignment.decoding))
 
 
 def _maps(network: nn.Module, images: Tensor, recipe: Recipe) -> NDArray[np.float32]:
@@ -123,13 +117,5 @@ def _maps(network: nn.Module, images: Tensor, recipe: Recipe) -> NDArray[np.floa
     return maps
 
 
-def _together(crops: Sequence[Crop], recipe: Recipe, device: torch.device) -> Batch:
-    return Batch(
-        images=place_images(torch.stack([crop.image for crop in crops]), recipe, device),
-        labels=torch.stack([crop.targets for crop in crops]).to(device),
-        case_ids=tuple(crop.name for crop in crops),
-    )
-
-
-def _generator(seed: int, stream: int, step: int, sample: int) -> np.random.Generator:
-    return np.random.default_rng([seed, stream, step, sample])
+def _together(crops: Crops, recipe: Recipe, device: torch.device) -> Batch:
+    return Batch(images=place_images(crops.images, recipe, device), labels=crops.targets, case_ids=crops.names)
