@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from delineate.cli.main import main
-from delineate.errors import ModelError, UnsafeModelError
+from delineate.errors import ModelError, UnsafeModelError, UsageError
 from delineate.execution import Cancellation
 from delineate.inference.hover_maps import HoverPredictor
 from delineate.inference.instance_maps import whole_maps
@@ -83,6 +83,8 @@ def test_a_checkpoint_finds_nuclei_of_a_picture(mode: Mode, types: int, wrapped:
     arguments = [str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--model", str(path), "--device", "cpu"]
     assert main(["nuclei", *arguments]) == 0
     assert (tmp_path / "out/a.geojson").is_file()
+    with pytest.raises(UsageError, match="--tta"):
+        open_nuclei_model(path, tta=True, device="cpu")
     assert open_nuclei_model(path, published_decoding=True, device="cpu").predictor.decoding.sobel == 21  # type: ignore[attr-defined]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -59,7 +61,8 @@ def joined(values: NDArray[np.float32], tile: int, index: int) -> NDArray[np.int
 def test_the_same_nuclei_in_every_tiling(index: int, seed: int, tile: int, rows: int, columns: int) -> None:
     values = picture(seed, (rows, columns))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(instance_maps, "TILE", 48)
+        patch.setattr(instance_maps, "ROWS", 48)
+        patch.setattr(instance_maps, "COLUMNS", 64)
         one, other = joined(values, 500, index), joined(values, tile, index)
         maps = whole_maps(lambda r, c: values[r, c], (rows, columns), predictor(index))
     whole = decode_instances(maps[:3].astype(np.float32) / 255, SMALL)
@@ -78,11 +81,33 @@ def test_the_networks_of_these_tests_find_many_instances() -> None:
 def test_maps_of_tiles_are_those_of_one_pass(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
     values = picture(index, (150, 202))
     once = predictor(index).maps(values)
-    monkeypatch.setattr(instance_maps, "TILE", 32)
+    monkeypatch.setattr(instance_maps, "ROWS", 32)
+    monkeypatch.setattr(instance_maps, "COLUMNS", 64)
     tiled = whole_maps(lambda rows, columns: values[rows, columns], values.shape[:2], predictor(index))
     difference = np.abs(once.astype(int) - tiled.astype(int))
     assert difference.max() <= 1  # rounding of sums in another order
     assert (difference > 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_with_tta_a_turned_picture_has_turned_maps_and_tiles_change_nothing(
+    index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averaged = replace(predictor(index), tta=True)
+    values = picture(index, (96, 128))
+    once = averaged.maps(values).astype(int)
+    assert np.abs(once - predictor(index).maps(values)).max() > 3
+    for turned, back in (
+        (np.rot90(values), lambda maps: np.rot90(maps, -1, (1, 2))),
+        (values[:, ::-1], lambda maps: maps[:, :, ::-1]),
+    ):
+        assert np.abs(back(averaged.maps(np.ascontiguousarray(turned)).astype(int)) - once).max() <= 1
+    odd = picture(index, (101, 150))
+    whole = averaged.maps(odd).astype(int)
+    monkeypatch.setattr(instance_maps, "ROWS", 32)
+    monkeypatch.setattr(instance_maps, "COLUMNS", 64)
+    tiled = whole_maps(lambda rows, columns: odd[rows, columns], odd.shape[:2], averaged).astype(int)
+    assert np.abs(tiled - whole).max() <= 1
 
 
 @pytest.mark.parametrize("index", [0, 1])

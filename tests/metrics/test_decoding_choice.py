@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from scipy import ndimage
 from delineate.errors import UsageError
 from delineate.masks.instance_targets import instance_targets
 from delineate.metrics import decoding_choice
-from delineate.metrics.decoding_choice import START, HeldOutMaps, choose_decoding, pooled_quality, quality_of
+from delineate.metrics.decoding_choice import (
+    MOST_SETTINGS,
+    START,
+    HeldOutMaps,
+    choose_decoding,
+    pooled_quality,
+    quality_of,
+)
 
 
 def lattice(size: int, step: int, radius: float) -> NDArray[np.int32]:
@@ -47,18 +55,18 @@ def test_few_settings_are_tried_and_worse_ones_on_half_of_the_pictures(monkeypat
         decoding_choice, "decode_instances", lambda maps, decoding: seen.append(decoding) or real(maps, decoding)
     )
     chosen = choose_decoding(held)
-    assert 8 <= len(chosen.tried) <= 10
-    assert len(seen) <= 10 * 6  # a half of two and all four
+    assert 8 <= len(chosen.tried) <= MOST_SETTINGS
+    assert len(seen) <= MOST_SETTINGS * 6  # a half of two and all four
 
 
 def test_a_group_is_thinned_out_and_large_pictures_are_cut() -> None:
     small = np.zeros((400, 400), dtype=np.int32)
     small[:9, :9] = 1
     maps = instance_targets(small).stacked()
-    held = [HeldOutMaps(group="small", maps=maps, instances=small) for _ in range(20)]
+    held = [HeldOutMaps(group="small", maps=maps, instances=small) for _ in range(30)]
     large = np.zeros((3, 1500, 1200), dtype=np.float32)
     held.append(HeldOutMaps(group="large", maps=large, instances=np.zeros((1500, 1200), dtype=np.int32)))
-    assert choose_decoding(held).n_pictures == (1 << 21) // 400**2 + 1
+    assert choose_decoding(held).n_pictures == (1 << 22) // 400**2 + 1
 
 
 def test_noise_costs_seconds() -> None:
@@ -79,3 +87,14 @@ def test_without_instances_the_start_is_kept() -> None:
         assert math.isnan(chosen.quality)
     with pytest.raises(UsageError, match="no picture"):
         pooled_quality([])
+
+
+def test_kinds_count_the_same_and_groups_within_them() -> None:
+    instances = lattice(120, 20, 8)
+    perfect, nothing = instance_targets(instances).stacked(), np.zeros((3, 120, 120), dtype=np.float32)
+    held = [
+        HeldOutMaps(group=group, kind=kind, maps=maps, instances=instances)
+        for group, kind, maps in (("a", "grey", perfect), ("b", "coloured", nothing), ("c", "coloured", perfect))
+    ]
+    assert quality_of(held, START) == pytest.approx(0.75)
+    assert quality_of([replace(one, kind="") for one in held], START) == pytest.approx(2 / 3)

@@ -345,6 +345,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], model_f
     assert "stood there already" in capsys.readouterr().out
     assert main(["nuclei", *own]) == 2  # other names of the types
     assert "--overwrite" in capsys.readouterr().err
+    assert main(["nuclei", *own, "--types", str(tmp_path / "names.json"), "--tta"]) == 2  # other maps
+    assert main(["nuclei", *own, "--tta", "--overwrite"]) == 0
     (tmp_path / "names.json").write_text('{"1": "one"}')
     assert main(["nuclei", *own, "--types", str(tmp_path / "names.json")]) == 2
     for wrong in ("-1", "nan", "0"):

@@ -49,7 +49,7 @@ def test_clear_nuclei_of_any_usual_size_are_found_one_by_one(radius: int, spacin
     found, table = delineate.load_nuclei_model(device="cpu").segment(picture)
     overlap = instance_overlap(found, instances)
     assert len(table) == int(found.max())
-    assert average_precision([overlap], thresholds=(0.7,))[0] == 1.0
+    assert average_precision([overlap], thresholds=(0.6,))[0] == 1.0
 
 
 def test_held_out_fluorescence_is_segmented_as_the_card_says() -> None:

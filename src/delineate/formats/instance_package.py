@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "delineate-instances"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DOCUMENT = "model.json"
 WEIGHTS = "weights.safetensors"
 

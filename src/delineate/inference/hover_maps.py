@@ -29,6 +29,7 @@ class HoverPredictor:
     """HoVer-Net, and how its maps are decoded."""
 
     stretched: ClassVar[bool] = False
+    tta: ClassVar[bool] = False
     network: HoVerNet
     decoding: HoverDecoding
     device: torch.device

@@ -7,6 +7,7 @@ tile with its surroundings, so memory grows with the width of the picture and no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -14,16 +15,20 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from delineate.execution import Cancellation, Progress, Silent
-from delineate.inference.precision import as_input
+from delineate.inference.precision import as_input, layout_of
 from delineate.masks.hover_decoding import HoverDecoding
 from delineate.masks.instance_decoding import Decoding, decode_instances
 from delineate.networks.instance_unet import MAPS, InstanceUNet
 from delineate.planning.recipe import Precision
 
-TILE = 1024
-"""Pixels per side of what one pass of the network answers for; with its surroundings it sees more."""
+ROWS, COLUMNS = 1024, 2048
+"""Pixels of what one pass of the network answers for; with its surroundings it sees more.
+
+Rows are fewer, because the maps of a whole row of passes are held.
+"""
 
 ReadWindow = Callable[[slice, slice], NDArray[np.float32]]
 """Rows and columns to a normalised picture (y, x, 3)."""
@@ -34,6 +39,10 @@ class Predictor(Protocol):
 
     stretched: ClassVar[bool]
     """Whether it wants pictures stretched to 0 to 1; else the numbers of 8-bit pictures."""
+
+    @property
+    def tta(self) -> bool:
+        """Whether maps are means over the orientations of a picture."""
 
     @property
     def decoding(self) -> Decoding | HoverDecoding:
@@ -65,6 +74,8 @@ class InstancePredictor:
     device: torch.device
     precision: Precision
     channels_last: bool
+    tta: bool = False
+    """Whether maps are means over the eight orientations of a picture; the network then works eight times."""
 
     @property
     def halo(self) -> int:
@@ -74,23 +85,24 @@ class InstancePredictor:
     @property
     def row_height(self) -> int:
         """See :class:`Predictor`."""
-        return TILE
+        return ROWS
 
     def row(self, read: ReadWindow, shape: tuple[int, int], index: int, cancellation: Cancellation) -> NDArray[Any]:
         """See :class:`Predictor`."""
         # filled tile by tile: joining tiles would hold the row twice
-        answer = np.empty((self.network.maps, min(TILE, shape[0] - index * TILE), shape[1]), dtype=np.uint8)
-        for left in range(0, shape[1], TILE):
+        answer = np.empty((self.network.maps, min(ROWS, shape[0] - index * ROWS), shape[1]), dtype=np.uint8)
+        for left in range(0, shape[1], COLUMNS):
             cancellation.check()
-            answer[:, :, left : left + TILE] = self._tile(read, shape, index * TILE, left)
+            answer[:, :, left : left + COLUMNS] = self._tile(read, shape, index * ROWS, left)
         return answer
 
     def _tile(self, read: ReadWindow, shape: tuple[int, int], top: int, left: int) -> NDArray[np.uint8]:
         reach = self.network.reach
-        rows = slice(max(0, top - reach), min(shape[0], top + TILE + reach))
-        columns = slice(max(0, left - reach), min(shape[1], left + TILE + reach))
+        rows = slice(max(0, top - reach), min(shape[0], top + ROWS + reach))
+        columns = slice(max(0, left - reach), min(shape[1], left + COLUMNS + reach))
         maps = self.maps(read(rows, columns))
-        return maps[:, top - rows.start : top + TILE - rows.start, left - columns.start : left + TILE - columns.start]
+        here = slice(top - rows.start, top + ROWS - rows.start)
+        return maps[:, here, left - columns.start : left + COLUMNS - columns.start]
 
     def decode(self, maps: NDArray[Any]) -> NDArray[np.int32]:
         """See :class:`Predictor`."""
@@ -107,12 +119,27 @@ class InstancePredictor:
         padding = ((0, -height % stride), (0, -width % stride), (0, 0))
         image = torch.from_numpy(np.pad(picture, padding, mode="symmetric").transpose(2, 0, 1)[None])
         batch = as_input(image, device=self.device, precision=self.precision, channels_last=self.channels_last)
-        logits = self.network(batch)[0].float()[:, :height, :width]
-        values = torch.sigmoid(logits[:MAPS])
-        if len(logits) > MAPS:
-            values = torch.cat([values, torch.softmax(logits[MAPS:], 0)])
-        answer: NDArray[np.uint8] = (values * 255 + 0.5).to(torch.uint8).cpu().numpy()
+        values = self._over_orientations(batch) if self.tta else self._values(batch)
+        answer: NDArray[np.uint8] = (values[:, :height, :width] * 255 + 0.5).to(torch.uint8).cpu().numpy()
         return answer
+
+    def _values(self, batch: Tensor) -> Tensor:
+        logits = self.network(batch)[0].float()
+        values = torch.sigmoid(logits[:MAPS])
+        return torch.cat([values, torch.softmax(logits[MAPS:], 0)]) if len(logits) > MAPS else values
+
+    def _over_orientations(self, batch: Tensor) -> Tensor:
+        """Return the mean of what is said of a window (1, C, y, x) turned and mirrored, brought back.
+
+        Its sides are multiples of the stride, so every orientation has the network's grid of the others.
+        """
+        total = torch.zeros(())
+        for turns, mirrored in itertools.product(range(4), (False, True)):
+            turned = torch.rot90(batch, turns, (2, 3))
+            seen = turned.flip(3) if mirrored else turned
+            values = self._values(seen.to(memory_format=layout_of(seen, self.channels_last)))
+            total = total.to(values) + torch.rot90(values.flip(2) if mirrored else values, -turns, (1, 2))
+        return total / 8
 
 
 def whole_maps(read: ReadWindow, shape: tuple[int, int], predictor: Predictor) -> NDArray[Any]:

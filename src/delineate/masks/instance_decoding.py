@@ -1,7 +1,8 @@
 """From three maps to instances, by a rule that looks no farther than it says: the same instances in every tiling.
 
 A watershed floods whole connected areas, so what one nucleus becomes can depend on where a tile ends. Here every
-foreground pixel climbs to the highest of its neighbours, at most ``reach`` steps, on the mean of distance and interior.
+foreground pixel climbs to the highest of its neighbours, at most ``reach`` steps, on the interior times the root of the
+distance: where a network doubts, both are low, and instances part there more often than on either map or their mean.
 Summits that stand out are instances; from another one the climb goes on at the higher place that it leads to
 (``masks.summits``), at most ``JUMPS`` times. So what a pixel becomes depends on the pixels around it alone. Pixels
 that arrive nowhere join an instance beside them, if there is one at most ``grow`` pixels away.
@@ -46,9 +47,7 @@ class Decoding:
 
     foreground: float = 0.5
     """Pixels of instances have this much of the first map."""
-    inner: float = 0.4
-    """Share of the interior in the height that pixels climb; the rest is the distance."""
-    prominence: float = 0.12
+    prominence: float = 0.16
     """A summit is an instance if it stands as high above zero, and above every way to a higher one."""
     smooth: float = 1.0
     """Standard deviation, in pixels, of the Gaussian on the height."""
@@ -60,7 +59,7 @@ class Decoding:
     least_pixels: int = 8
 
     def __post_init__(self) -> None:
-        shares = (self.foreground, self.inner, self.prominence)
+        shares = (self.foreground, self.prominence)
         if any(not 0 <= value <= 1 for value in shares) or min(self.reach, self.largest, self.least_pixels) < 1:
             raise UsageError(f"Shares lie from 0 to 1, lengths begin at 1; got {self}.")
 
@@ -99,8 +98,8 @@ def decode_instances(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.int32
 
 
 def _height(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.float32]:
-    share = np.float32(decoding.inner)
-    values: NDArray[np.float32] = (1 - share) * maps[2].astype(np.float32) + share * maps[1].astype(np.float32)
+    distance = np.sqrt(np.maximum(maps[2], 0).astype(np.float32))
+    values: NDArray[np.float32] = maps[1].astype(np.float32) * distance
     if decoding.smooth <= 0:
         return values
     smooth: NDArray[np.float32] = ndimage.gaussian_filter(values, decoding.smooth, mode="nearest", truncate=4.0)

@@ -21,18 +21,20 @@ from delineate.metrics.panoptic import PanopticQuality, panoptic_quality
 
 START = Decoding()
 OTHER_STARTS = (
-    replace(START, foreground=0.35, prominence=0.08),
+    replace(START, foreground=0.35, prominence=0.1),
     replace(START, foreground=0.6, prominence=0.2),
 )
 """For networks that say too little, or too much, of everything."""
 VALUES: Mapping[str, tuple[float, ...]] = {
-    "prominence": (0.05, 0.08, 0.12, 0.16, 0.2),
+    "smooth": (1.0, 1.5, 2.0),
+    "prominence": (0.08, 0.12, 0.16, 0.2, 0.25),
     "foreground": (0.4, 0.5, 0.6),
-    "smooth": (1.0, 1.5),
 }
-"""What is tried around the best start, one value after the other: at most seven settings more."""
-MOST_PIXELS = 1 << 21
-"""Per group of pictures; decoding takes about 0.3 s for half of that."""
+"""What is tried around the best start, one value after the other: at most eight settings more."""
+MOST_SETTINGS = 11
+"""The three starts and those eight."""
+MOST_PIXELS = 1 << 22
+"""Per group of pictures; decoding takes about 0.3 s for a quarter of that."""
 MOST_SIDE = 1024
 """Larger pictures are cut to their middle."""
 CLEARLY_WORSE = 0.05
@@ -44,7 +46,9 @@ class HeldOutMaps:
     """What a network said of a picture that it was not trained on, and what is there."""
 
     group: str
-    """Pictures of one kind; each group counts the same."""
+    """Pictures of one data set and kind; each group counts the same within its kind."""
+    kind: str = ""
+    """``grey`` or ``coloured``; each kind counts the same, so that two data sets of one do not outvote the other."""
     maps: NDArray[Any]
     """(3, y, x): foreground, interior, distance; fractions, or bytes where 255 is 1."""
     instances: NDArray[np.int32]
@@ -116,10 +120,13 @@ class _Search:
 
 
 def quality_of(held: Sequence[HeldOutMaps], decoding: Decoding) -> float:
-    """Return the mean over groups of the pooled panoptic quality, 0 to 1; NaN without instances."""
-    scores = [pooled_quality(pairs).quality for pairs in overlaps_by_group(held, decoding).values()]
-    known = [score for score in scores if not np.isnan(score)]
-    return float(np.mean(known)) if known else float("nan")
+    """Return the mean over kinds of the mean over groups of the pooled panoptic quality; NaN without instances."""
+    kind_of = {one.group: one.kind for one in held}
+    scores: dict[str, list[float]] = {}
+    for group, pairs in overlaps_by_group(held, decoding).items():
+        if not np.isnan(quality := pooled_quality(pairs).quality):
+            scores.setdefault(kind_of[group], []).append(quality)
+    return float(np.mean([np.mean(of_kind) for of_kind in scores.values()])) if scores else float("nan")
 
 
 def overlaps_by_group(held: Sequence[HeldOutMaps], decoding: Decoding) -> dict[str, list[InstanceOverlap]]:

@@ -142,49 +142,58 @@ def _headline(groups: Sequence[InstanceScores]) -> str:
         return "No picture was held out, so nothing is known about the quality of this model."
     pictures, there = sum(group.n_pictures for group in groups), sum(group.n_instances for group in groups)
     quality = np.nanmean([group.pq for group in groups]) if any(g.pq == g.pq for g in groups) else float("nan")
+    several = f" (mean of {len(groups)} groups)" if len(groups) > 1 else ""
     return (
-        f"Panoptic quality {number(float(quality), 2)} on {pictures} pictures with {there} objects that were not "
-        f"trained on{' (mean of ' + str(len(groups)) + ' groups)' if len(groups) > 1 else ''}."
+        f"Panoptic quality {number(float(quality), 2)} on {_counted(pictures, 'picture')} with "
+        f"{_counted(there, 'object')} that were not trained on{several}."
     )
+
+
+def _counted(number_of: int, what: str) -> str:
+    return f"{number_of} {what}{'' if number_of == 1 else 's'}"
 
 
 def _sentence(group: InstanceScores) -> str:
     return (
-        f"{group.group}: {group.n_found} objects found where {group.n_instances} are; at an IoU of 0.5, "
-        f"AP {number(group.ap50)} as the mean over {group.n_pictures} pictures."
+        f"{group.group}: {_counted(group.n_found, 'object')} found where {group.n_instances} are; at an IoU of 0.5, "
+        f"AP {number(group.ap50)} as the mean over {_counted(group.n_pictures, 'picture')}."
     )
 
 
 def _tables(findings: InstanceFindings) -> tuple[Block, ...]:
-    rows = tuple(
+    found = tuple(
         cells(
             group.group,
             str(group.n_pictures),
             str(group.n_instances),
             str(group.n_found),
+            number(group.r2),
             number(group.ap50),
             f"{number(group.ap50_interval.low)} – {number(group.ap50_interval.high)}",
             number(group.ap50_pooled),
             number(group.ap_mean),
-            number(group.pq),
-            number(group.dq),
-            number(group.sq),
-            number(group.aji_plus),
-            number(group.dice),
-            number(group.r2),
         )
         for group in findings.groups
     )
-    titles = (
-        "Group,Pictures,Objects,Found,AP@0.5,95 % interval,AP@0.5 pooled,AP 0.5–0.95,PQ,DQ,SQ,AJI+,Dice,R² of counts"
+    drawn = tuple(
+        cells(group.group, *map(number, (group.pq, group.dq, group.sq, group.aji_plus, group.dice)))
+        for group in findings.groups
     )
-    scores = Table(
-        columns=columns_of(titles.split(",")),
-        groups=(Group(rows=rows),),
-        note="AP = TP / (TP + FP + FN), mean over pictures unless pooled; PQ, DQ and SQ are pooled over pictures. The "
-        "decoding was chosen on these pictures.",
+    counts = "Group,Pictures,Objects,Found,R² of counts,AP@0.5,95 % interval,AP@0.5 pooled,AP 0.5–0.95"
+    tables = (
+        Table(
+            columns=columns_of(counts.split(",")),
+            groups=(Group(rows=found),),
+            note="AP = TP / (TP + FP + FN), mean over pictures unless pooled.",
+        ),
+        Table(
+            columns=columns_of("Group,PQ,DQ,SQ,AJI+,Dice".split(",")),
+            groups=(Group(rows=drawn),),
+            note="PQ, DQ and SQ are pooled over pictures, AJI+ and Dice are means over them. The decoding was "
+            "chosen on these pictures.",
+        ),
     )
-    return (scores, *_type_table(findings)) if findings.groups else ()
+    return (*tables, *_type_table(findings)) if findings.groups else ()
 
 
 def _type_table(findings: InstanceFindings) -> tuple[Block, ...]:
@@ -217,7 +226,10 @@ def _every_picture(pictures: Sequence[ScoredPicture]) -> tuple[Block, ...]:
     titles = "Group,Picture,Objects,Found,PQ,Dice".split(",")
     return (
         Table(
-            title=f"{len(rows)} pictures", columns=columns_of(titles, (0, 1)), groups=(Group(rows=rows),), folded=True
+            title=_counted(len(rows), "picture"),
+            columns=columns_of(titles, (0, 1)),
+            groups=(Group(rows=rows),),
+            folded=True,
         ),
     )
 

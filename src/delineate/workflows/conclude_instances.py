@@ -35,7 +35,7 @@ from delineate.metrics.instance_scores import (
 from delineate.networks.instance_unet import MAPS, InstanceUNet
 from delineate.planning.instance_size import diameters_of, median_diameter
 from delineate.planning.likeness import is_coloured
-from delineate.workflows.run_instances import WIDTHS, InstanceRun, instance_image
+from delineate.workflows.run_instances import InstanceRun, instance_image
 
 SCORES = "scores.json"
 
@@ -47,13 +47,19 @@ class HeldOut:
     dataset: InstanceDataset
     files: InstanceFiles
     zoom: float
-    group: str
+    kind: str
+    """``grey`` or ``coloured``."""
     instances: NDArray[np.int32]
     """(y, x) as the network sees them, zoomed."""
     types: NDArray[np.int64] | None
     """By instance number."""
     maps: NDArray[np.uint8]
     """(map, y, x)."""
+
+    @property
+    def group(self) -> str:
+        """The data set and the kind of picture: those that are scored together."""
+        return f"{self.dataset.name}, {self.kind}"
 
     def found(self, decoding: Decoding) -> NDArray[np.int32]:
         """Return the instances (y, x) that are decoded."""
@@ -101,7 +107,7 @@ def conclude_instances(
     before = _scores_before(run, device, progress, cancellation)
     held = _predicted(run, weights, device, progress, cancellation)
     choice = choose_decoding(
-        [HeldOutMaps(group=one.group, maps=one.maps[:MAPS], instances=one.instances) for one in held]
+        [HeldOutMaps(group=one.group, kind=one.kind, maps=one.maps[:MAPS], instances=one.instances) for one in held]
     )
     pictures = tuple(_scored(one, choice.decoding, len(run.type_names)) for one in held)
     groups = _grouped(pictures)
@@ -113,7 +119,7 @@ def conclude_instances(
         software=f"delineate {__version__}",
         licence=licence,
         type_names=run.type_names,
-        widths=WIDTHS,
+        widths=run.widths,
         decoding=choice.decoding,
         typical_pixels=_typical(run, held),
         pixel_um=run.pixel_um,
@@ -149,7 +155,7 @@ def _scores_before(
 def _predicted(
     run: InstanceRun, weights: Mapping[str, Tensor], device: str, progress: Progress, cancellation: Cancellation
 ) -> tuple[HeldOut, ...]:
-    network = InstanceUNet(types=len(run.type_names), widths=WIDTHS)
+    network = InstanceUNet(types=len(run.type_names), widths=run.widths)
     network.load_state_dict(dict(weights))
     last = device.startswith("cpu")
     predictor = InstancePredictor(
@@ -181,7 +187,7 @@ def _answer(dataset: InstanceDataset, files: InstanceFiles, zoom: float, predict
         dataset=dataset,
         files=files,
         zoom=zoom,
-        group=f"{dataset.name}, {kind}",
+        kind=kind,
         instances=seen.instances,
         types=case.types,
         maps=maps,

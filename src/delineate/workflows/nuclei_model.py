@@ -27,6 +27,7 @@ def open_nuclei_model(
     device: str = AUTO,
     precision: str = AUTO,
     published_decoding: bool = False,
+    tta: bool = False,
 ) -> InstanceModel:
     """Read a model of nuclei.
 
@@ -43,6 +44,8 @@ def open_nuclei_model(
         Where and in which number format it computes.
     published_decoding
         HoVer-Net: decode as the published program does.
+    tta
+        Average over the eight orientations of a picture (test-time augmentation); not with HoVer-Net.
 
     Raises
     ------
@@ -52,6 +55,8 @@ def open_nuclei_model(
         If the names of the types do not fit the model, or it has none and types are wanted.
     """
     folder = find_package(path or Path(TYPED if typed or types is not None else UNTYPED))
+    if folder.is_file() and tta:
+        raise UsageError(f"--tta is for models of `delineate run`; {folder} is a checkpoint of HoVer-Net.")
     if folder.is_file():
         model = load_hovernet_model(folder, device=device, published=published_decoding)
     elif published_decoding:
@@ -59,7 +64,7 @@ def open_nuclei_model(
             f"--published-decoding is for checkpoints of HoVer-Net; {folder} is a model of `delineate run`."
         )
     else:
-        model = load_instance_model(folder, device=device, precision=precision)
+        model = load_instance_model(folder, device=device, precision=precision, tta=tta)
     if typed and not model.package.type_names:
         raise UsageError(f"The model {model.package.name} tells no types; leave --typed away, or use another model.")
     return model if types is None else with_type_names(model, read_type_names(types))
@@ -88,9 +93,11 @@ def find_package(path: Path) -> Path:
     return SHIPPED / path
 
 
-def load_nuclei_model(path: Path | str | None = None, *, device: str = AUTO, precision: str = AUTO) -> InstanceModel:
+def load_nuclei_model(
+    path: Path | str | None = None, *, device: str = AUTO, precision: str = AUTO, tta: bool = False
+) -> InstanceModel:
     """Read a model of nuclei for ``segment(picture)``; see :func:`open_nuclei_model`."""
-    return open_nuclei_model(None if path is None else Path(path), device=device, precision=precision)
+    return open_nuclei_model(None if path is None else Path(path), device=device, precision=precision, tta=tta)
 
 
 def with_type_names(model: InstanceModel, names: tuple[str, ...]) -> InstanceModel:

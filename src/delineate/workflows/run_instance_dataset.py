@@ -22,6 +22,7 @@ from delineate.formats.datasets.verify_instances import verify_instances
 from delineate.formats.instance_card import write_card
 from delineate.formats.instance_package import DOCUMENT, WEIGHTS, is_instance_package
 from delineate.formats.recipe_json import recipe_from_json, recipe_to_json
+from delineate.metrics.decoding_choice import MOST_PIXELS, MOST_SETTINGS
 from delineate.metrics.instance_scores import InstanceScores
 from delineate.planning.machine import Machine
 from delineate.planning.recipe import Recipe
@@ -279,7 +280,8 @@ def _fitted(run: InstanceRun, step_seconds: float, left: float, budget: float) -
     per_pixel = FORWARD_SHARE * step_seconds / (recipe.batch_size * recipe.patch_size[0] * recipe.patch_size[1])
     groups = 2 * len(run.datasets)
     passes = 1 if run.start is None else 2  # what the training starts from is scored too
-    scoring = passes * pixels * (per_pixel + 2 * DECODING_SECONDS) + groups * 10 * (1 << 21) * DECODING_SECONDS
+    searched = MOST_SETTINGS * min(pixels, groups * float(MOST_PIXELS))
+    scoring = passes * pixels * (per_pixel + 2 * DECODING_SECONDS) + searched * DECODING_SECONDS
     reserve = min(REPORT_SECONDS + min(scoring, 4 * pixels * per_pixel + 30), MOST_RESERVE * budget)
     seconds = max(1.0, left - reserve)
     steps = max(LEAST_STEPS, round(seconds / step_seconds))

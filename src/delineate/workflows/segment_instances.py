@@ -149,8 +149,17 @@ class InstanceModel:
         return package.zoom
 
 
-def load_instance_model(path: Path, *, device: str = AUTO, precision: str = AUTO) -> InstanceModel:
+def load_instance_model(path: Path, *, device: str = AUTO, precision: str = AUTO, tta: bool = False) -> InstanceModel:
     """Read a trained model of instances.
+
+    Parameters
+    ----------
+    path
+        Of the package.
+    device, precision
+        Where and in which number format it computes.
+    tta
+        Average its maps over the eight orientations of a picture.
 
     Raises
     ------
@@ -171,6 +180,7 @@ def load_instance_model(path: Path, *, device: str = AUTO, precision: str = AUTO
             device=torch.device(machine.device),
             precision=number_format,
             channels_last=last,
+            tta=tta,
         ),
     )
 

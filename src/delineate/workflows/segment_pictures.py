@@ -113,6 +113,7 @@ def _manner(model: InstanceModel, scale: PictureScale, channel: int | None) -> d
         "software": f"delineate {__version__}",
         "model": package.identity,
         "decoding": asdict(model.predictor.decoding),
+        "tta": model.predictor.tta,
         "types": list(package.type_names),
         "pixel_um": scale.pixel_um,
         "diameter": scale.diameter,
