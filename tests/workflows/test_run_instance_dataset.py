@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from delineate.cli.main import main
 from delineate.errors import DatasetError, Interrupted, UsageError
@@ -190,6 +191,21 @@ def test_a_training_that_starts_from_a_model_has_its_network(tmp_path: Path) -> 
     assert transfer is not None
     assert transfer.is_whole
     assert any("9, 14 channels (that of the model to start from)" in reason for reason in run.reasons)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_model_that_knows_the_data_keeps_its_statistics(tmp_path: Path, same: bool) -> None:
+    data = write_dataset(tmp_path / "dots", count=4)
+    facts = {"data": ["dots", "more"] if same else ["others"]}
+    weights = random_network(0, widths=(8, 12)).state_dict()
+    start = read_instance_start(write_model(tmp_path / "old", widths=(8, 12), weights=weights, facts=facts))
+    run = plan_instances([data], tmp_path / "run", budget_seconds=None, iterations=3, start=start)
+    trained = run_instances.train_instances(run).weights
+    means = [name for name in trained if name.endswith("running_mean")]
+    assert all(torch.equal(trained[name], weights[name]) is same for name in means)
+    assert not any(torch.equal(trained[name], weights[name]) for name in trained if name.endswith("0.weight"))
+    assert run.recipe.learning_rate == pytest.approx(0.002 * (0.075 if same else 0.25))
+    assert any("statistics for normalisation are kept" in reason for reason in run.reasons) is same
 
 
 def test_models_that_cannot_be_started_from_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

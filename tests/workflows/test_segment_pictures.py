@@ -132,6 +132,20 @@ def test_a_tiled_tiff_gives_what_the_picture_in_memory_gives(
         assert np.array_equal(tifffile.imread(tmp_path / f"out/{name}.tif"), labels)
 
 
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "lzw", "zstd", None])
+def test_windows_of_a_compressed_tiff_are_those_of_the_whole(
+    compression: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture(3, (140, 150)), photometric="rgb", tile=(64, 64), compression=compression)
+    whole = tifffile.imread(path)
+    monkeypatch.setattr(picture_windows, "LEAST_PIXELS", 1)
+    with picture_windows.open_picture(path) as source:
+        assert not source.whole
+        assert np.array_equal(source.read(slice(0, 10), slice(0, 10)), whole[:10, :10])
+        assert np.array_equal(source.read(slice(50, 140), slice(3, 150)), whole[50:140, 3:150])
+
+
 def test_broken_pictures_are_told_and_the_others_are_written(model: InstanceModel, tmp_path: Path) -> None:
     Image.fromarray(picture(4, (40, 50))).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"nothing")

@@ -79,7 +79,7 @@ def run_instances(session: Session, declare: Callable[[argparse.ArgumentParser],
     outcome = run_instance_dataset([options.dataset, *options.also], options.out, settings, **session.watched)
     for group in outcome.conclusion.groups:
         print(
-            f"{group.group}: {group.n_pictures} held-out pictures, {group.n_found} objects found of "
+            f"{group.group}, {group.n_pictures} held out: {group.n_found} objects found of "
             f"{group.n_instances}; AP@0.5 {group.ap50:.3f}, PQ {group.pq:.3f}"
         )
     for group in outcome.conclusion.before:

@@ -208,8 +208,9 @@ class _TiffWindows:
             options = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
         handle = self._file.filehandle
         handle.seek(offset)
+        packed = handle.read(count)  # before `decode` is asked for: of JPEG files it reads something else first
         try:
-            data = page.decode(handle.read(count), index, _fullsize=page.is_tiled, **options)[0]
+            data = page.decode(packed, index, _fullsize=page.is_tiled, **options)[0]
         except (ValueError, OSError, RuntimeError, tifffile.TiffFileError) as error:
             raise ImageReadError(f"{self._path}: part {index} of the picture is damaged ({error}).") from error
         if data is None:  # a part that was never written

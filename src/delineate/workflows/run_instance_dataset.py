@@ -372,7 +372,7 @@ def _decoding_words(conclusion: InstanceConclusion) -> str:
     return (
         f"Objects are decoded with foreground {decoding.foreground:g}, prominence {decoding.prominence:g}, smoothing "
         f"{decoding.smooth:g} pixels: the best of {len(choice.tried)} settings on "
-        f"{choice.n_pictures} held-out pictures."
+        f"{choice.n_pictures} held-out {'picture' if choice.n_pictures == 1 else 'pictures'}."
     )
 
 
@@ -388,7 +388,7 @@ def _warnings(run: InstanceRun, conclusion: InstanceConclusion, trained: Trained
     if not conclusion.held:
         found.append("No picture was held out: all look alike or belong to one group. Add pictures of another field.")
     elif len(conclusion.held) < 10:
-        found.append(f"Only {len(conclusion.held)} pictures were held out; the scores are rough.")
+        found.append(f"Held-out pictures: only {len(conclusion.held)}; the scores are rough.")
     if len(set(run.zooms)) > 1:
         found.append(
             "The data sets have objects of different size; give --diameter when pictures are segmented with this model."
