@@ -20,7 +20,7 @@ from torch import Tensor
 from delineate.execution import Cancellation, Progress, Silent
 from delineate.inference.precision import as_input, layout_of
 from delineate.masks.hover_decoding import HoverDecoding
-from delineate.masks.instance_decoding import Decoding, decode_instances
+from delineate.masks.instance_decoding import Decoding, decode_instances, first_places
 from delineate.networks.instance_unet import MAPS, InstanceUNet
 from delineate.planning.recipe import Precision
 
@@ -234,10 +234,11 @@ def owned_instances(found: NDArray[np.int32], core: tuple[slice, slice]) -> NDAr
     (y, x) int32
         Numbered from 1 in the order of their numbers.
     """
-    numbers, first = np.unique(found, return_index=True)
-    y, x = np.unravel_index(first, found.shape)
-    inside = (y >= core[0].start) & (y < core[0].stop) & (x >= core[1].start) & (x < core[1].stop) & (numbers > 0)
-    table = np.zeros(int(numbers.max(initial=0)) + 1, dtype=np.int32)
+    first = first_places(found, int(found.max(initial=0)))
+    numbers = np.flatnonzero(first[1:] >= 0) + 1
+    y, x = np.unravel_index(first[numbers], found.shape)
+    inside = (y >= core[0].start) & (y < core[0].stop) & (x >= core[1].start) & (x < core[1].stop)
+    table = np.zeros(len(first), dtype=np.int32)
     table[numbers[inside]] = np.arange(1, int(inside.sum()) + 1)
     return table[found]
 

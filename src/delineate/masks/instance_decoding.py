@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from delineate.errors import GeometryError, UsageError
+from delineate.masks.compiled import kernels
 from delineate.masks.summits import leading_from
+
+KERNELS = "delineate.masks.climbing_kernels"
+PIXELS_PER_PIXEL = 4
+"""Work on a pixel, in pixels of simpler kernels."""
 
 _NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 _BESIDE = tuple(
@@ -116,20 +121,36 @@ def _climbed(height: NDArray[np.float32], foreground: NDArray[np.bool_], decodin
     stands = (led == summits) & (height.ravel()[summits] >= decoding.prominence)
     number = np.zeros(height.size, dtype=np.int32)
     number[summits[stands]] = np.arange(1, int(stands.sum()) + 1)
-    jumps = np.zeros(height.size, dtype=bool)
-    jumps[summits[led != summits]] = True
+    leaps = np.zeros(height.size, dtype=bool)
+    leaps[summits[led != summits]] = True
     target[summits] = led
-    owner = np.zeros(height.size, dtype=np.int32)
-    steps, place, jumped = inside, inside, np.zeros(len(inside), dtype=np.int8)
-    for _ in range(decoding.reach + JUMPS + 1):
+    most = (decoding.reach + JUMPS + 1, JUMPS)
+    compiled = kernels(KERNELS, PIXELS_PER_PIXEL * height.size)
+    arrive = _arrivals if compiled is None else compiled.arrivals
+    owner: NDArray[np.int32] = arrive(inside, target, number, leaps, *most)
+    return owner.reshape(foreground.shape)
+
+
+def _arrivals(
+    starts: NDArray[np.int64],
+    target: NDArray[np.int64],
+    number: NDArray[np.int32],
+    leaps: NDArray[np.bool_],
+    most_steps: int,
+    most_leaps: int,
+) -> NDArray[np.int32]:
+    """Return per pixel (flat) the number that the way from it arrives at; 0 beyond the steps or leaps."""
+    owner = np.zeros(len(target), dtype=np.int32)
+    steps, place, leapt = starts, starts, np.zeros(len(starts), dtype=np.int8)
+    for _ in range(most_steps):
         owner[steps] = number[place]
-        going = (number[place] == 0) & (target[place] != place) & ~(jumps[place] & (jumped == JUMPS))
-        steps, place, jumped = steps[going], place[going], jumped[going]
+        going = (number[place] == 0) & (target[place] != place) & ~(leaps[place] & (leapt == most_leaps))
+        steps, place, leapt = steps[going], place[going], leapt[going]
         if not len(steps):
             break
-        jumped = jumped + jumps[place]
+        leapt = leapt + leaps[place]
         place = target[place]
-    return owner.reshape(foreground.shape)
+    return owner
 
 
 def _grown(
@@ -155,6 +176,10 @@ def _uphill(ground: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArr
 
     Among equal neighbours the one that comes first from the top left wins: the same wherever a tile begins.
     """
+    compiled = kernels(KERNELS, PIXELS_PER_PIXEL * ground.size)
+    if compiled is not None:
+        found: NDArray[np.int64] = compiled.uphill(ground, foreground)
+        return found
     columns = ground.shape[1]
     level = np.pad(ground, 1, constant_values=-np.inf).ravel()
     own = np.flatnonzero(foreground.ravel())
@@ -177,11 +202,18 @@ def _cleaned(owner: NDArray[np.int32], decoding: Decoding) -> NDArray[np.int32]:
     kept = (sizes >= decoding.least_pixels) & (np.array(longest) <= decoding.largest)
     kept[0] = False
     owner = _filled(np.where(kept[owner], owner, 0).astype(np.int32))
-    values, first = np.unique(owner, return_index=True)
-    values, first = values[values > 0], first[values > 0]
+    first = first_places(owner, len(boxes))
+    values = np.flatnonzero(first[1:] >= 0) + 1
     numbers = np.zeros(len(boxes) + 1, dtype=np.int32)
-    numbers[values[np.argsort(first)]] = np.arange(1, len(values) + 1)
+    numbers[values[np.argsort(first[values])]] = np.arange(1, len(values) + 1)
     return numbers[owner]
+
+
+def first_places(labels: NDArray[np.int32], highest: int) -> NDArray[np.int64]:
+    """Return, by number from 0 to the highest, the flat position of its first pixel; -1 for numbers that are not there."""
+    places = np.full(highest + 1, -1, dtype=np.int64)
+    places[labels.ravel()[::-1]] = np.arange(labels.size - 1, -1, -1)  # of equal numbers the last assignment stays
+    return places
 
 
 def _filled(owner: NDArray[np.int32]) -> NDArray[np.int32]:
