@@ -210,7 +210,7 @@ def _cleaned(owner: NDArray[np.int32], decoding: Decoding) -> NDArray[np.int32]:
 
 
 def first_places(labels: NDArray[np.int32], highest: int) -> NDArray[np.int64]:
-    """Return, by number from 0 to the highest, the flat position of its first pixel; -1 for numbers that are not there."""
+    """Return, by number from 0 to the highest, the flat position of its first pixel; -1 for numbers that are absent."""
     places = np.full(highest + 1, -1, dtype=np.int64)
     places[labels.ravel()[::-1]] = np.arange(labels.size - 1, -1, -1)  # of equal numbers the last assignment stays
     return places
