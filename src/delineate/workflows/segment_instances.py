@@ -24,6 +24,7 @@ from delineate.masks.instance_types import types_of_instances
 from delineate.masks.label_rows import LabelRows
 from delineate.networks.instance_unet import MAPS, InstanceUNet
 from delineate.preprocessing.pictures import ReadWindow, Stretch, Zoom, require_finite, sampling_step, stretch_of_sample
+from delineate.training.allocator import KEPT_BYTES_PREDICTING, keep_memory
 from delineate.training.machine import AUTO, find_machine
 
 TILE = 1024
@@ -168,6 +169,7 @@ def load_instance_model(path: Path, *, device: str = AUTO, precision: str = AUTO
     """
     package = read_instance_package(path)
     machine = find_machine(device)
+    keep_memory(KEPT_BYTES_PREDICTING)  # every window takes the same large blocks again
     number_format: Any = ("bfloat16" if machine.bfloat16 else "float32") if precision == AUTO else precision
     network = InstanceUNet(types=len(package.type_names), widths=package.widths)
     network.load_state_dict(dict(package.weights))
