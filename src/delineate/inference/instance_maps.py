@@ -24,7 +24,7 @@ from delineate.masks.instance_decoding import Decoding, decode_instances, first_
 from delineate.networks.instance_unet import MAPS, InstanceUNet
 from delineate.planning.recipe import Precision
 
-ROWS, COLUMNS = 1024, 2048
+ROWS, COLUMNS = 1024, 1536
 """Pixels of what one pass of the network answers for; with its surroundings it sees more.
 
 Rows are fewer, because the maps of a whole row of passes are held.

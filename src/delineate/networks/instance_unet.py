@@ -7,10 +7,13 @@ pixels around it and not on the rest of the tile.
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from delineate.errors import PlanError
 from delineate.networks.initialization import initialize
@@ -97,9 +100,23 @@ class InstanceUNet(nn.Module):
         for index, stage in enumerate(self.encoder):
             x = stage(x if index == 0 else nn.functional.max_pool2d(x, 2))
             skips.append(x)
-        for up, stage, skip in zip(self.up, self.decoder, reversed(skips[:-1]), strict=True):
-            x = stage(torch.cat([up(x), skip], 1))
+        skips.pop()
+        for up, stage in zip(self.up, self.decoder, strict=True):
+            x = stage(torch.cat([up(x), skips.pop()], 1))  # what is not needed any more is let go of
         return nn.functional.pixel_shuffle(self.head(x), FOLD)
+
+
+def fused(network: InstanceUNet) -> InstanceUNet:
+    """Return a twin for prediction whose normalisations are part of the convolutions before them."""
+    twin = copy.deepcopy(network).eval()
+    for stages in (twin.encoder, twin.decoder):
+        for place, stage in enumerate(stages):
+            layers = list(stage.children())
+            for index, (layer, after) in enumerate(itertools.pairwise(layers)):
+                if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+                    layers[index], layers[index + 1] = fuse_conv_bn_eval(layer, after), nn.Identity()
+            stages[place] = nn.Sequential(*layers)
+    return twin
 
 
 def _stage(channels: int, width: int) -> nn.Sequential:

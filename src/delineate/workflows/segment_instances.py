@@ -22,7 +22,7 @@ from delineate.masks.contours import trace_regions
 from delineate.masks.instance_shapes import measure_instances
 from delineate.masks.instance_types import types_of_instances
 from delineate.masks.label_rows import LabelRows
-from delineate.networks.instance_unet import MAPS, InstanceUNet
+from delineate.networks.instance_unet import MAPS, InstanceUNet, fused
 from delineate.preprocessing.pictures import ReadWindow, Stretch, Zoom, require_finite, sampling_step, stretch_of_sample
 from delineate.training.allocator import KEPT_BYTES_PREDICTING, keep_memory
 from delineate.training.machine import AUTO, find_machine
@@ -177,7 +177,7 @@ def load_instance_model(path: Path, *, device: str = AUTO, precision: str = AUTO
     return InstanceModel(
         package=package,
         predictor=InstancePredictor(
-            network=converted(network, device=machine.device, precision=number_format, channels_last=last),
+            network=converted(fused(network), device=machine.device, precision=number_format, channels_last=last),
             decoding=package.decoding,
             device=torch.device(machine.device),
             precision=number_format,
