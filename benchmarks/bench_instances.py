@@ -36,8 +36,9 @@ from delineate.metrics import (
     panoptic_quality_by_type,
 )
 from delineate.networks.hovernet import SIZES, HoVerNet
-from delineate.networks.instance_unet import InstanceUNet
+from delineate.networks.instance_unet import InstanceUNet, fused
 from delineate.planning.instance_network import WIDE
+from delineate.training.allocator import KEPT_BYTES_PREDICTING, keep_memory
 from delineate.training.machine import find_machine
 
 SIDE, STEP, RADIUS = 4000, 40, 12
@@ -93,7 +94,8 @@ def detect_all(count: int) -> None:
 
 def ours_and_image(dtype: torch.dtype) -> tuple[InstanceUNet, torch.Tensor, float]:
     """Return the network of the shipped models, what it sees in one pass, and the megapixels it answers for."""
-    network = InstanceUNet(types=4, widths=WIDE).eval().to(dtype).to(memory_format=torch.channels_last)
+    keep_memory(KEPT_BYTES_PREDICTING)
+    network = fused(InstanceUNet(types=4, widths=WIDE)).to(dtype).to(memory_format=torch.channels_last)
     seen = [side + 2 * network.reach for side in (ROWS, COLUMNS)]
     image = torch.rand(1, 3, *seen).to(dtype).contiguous(memory_format=torch.channels_last)
     return network, image, ROWS * COLUMNS / 1e6

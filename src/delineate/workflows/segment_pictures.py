@@ -20,6 +20,7 @@ from delineate.formats.magic import image_ending, image_stem
 from delineate.formats.picture_windows import PictureSource, open_picture
 from delineate.masks.label_rows import LabelRows
 from delineate.reports.instance_picture import LONGEST_SIDE, instance_picture
+from delineate.training.allocator import release_memory
 from delineate.workflows.picture_results import (
     GEOJSON,
     HOVERNET,
@@ -155,6 +156,7 @@ def _written(
         overview = _Overview(source)
         rows = _rows(tiles, source, writers, overview)
         write_label_tiff(out / f"{name}{LABELS}", source.shape, rows, pixel_um=scale.pixel_um)
+    release_memory()  # what the network's windows kept is not needed to draw
     overview.write(out / f"{name}{SHOWN}")
     kinds = tuple((kind, int((overview.types == i).sum())) for i, kind in enumerate(overview.type_names, start=1))
     return Counted(name=name, count=len(overview.types), by_type=kinds, pixels=source.shape[0] * source.shape[1])
