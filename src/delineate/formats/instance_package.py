@@ -107,8 +107,8 @@ def read_instance_package(folder: Path) -> InstancePackage:
         version = (content["format"], content["format_version"])
         if version != (FORMAT, FORMAT_VERSION):
             raise ModelError(
-                f"{folder}: expected {FORMAT} version {FORMAT_VERSION}; found {version[0]} {version[1]}. Train it again "
-                "with this version of the program, or use the version that wrote it."
+                f"{folder}: expected {FORMAT} version {FORMAT_VERSION}; found {version[0]} {version[1]}. Train it "
+                "again with this version of the program, or use the version that wrote it."
             )
         if hashlib.sha256(data).hexdigest() != content["weights"]["sha256"]:
             raise ModelError(f"{folder / WEIGHTS} is damaged: its hash is not the one in {DOCUMENT}. Copy it again.")
