@@ -2,19 +2,15 @@
 
     python examples/nuclei_models.py data DSB2018 CONSEP DATA
     cd DATA/all
-    delineate run dsb2018_nuclei --also consep_nuclei --budget 8min --licence Apache-2.0 -o first
-    delineate run dsb2018_nuclei --also consep_nuclei --from first --budget 42min --licence Apache-2.0 \\
-        -o second
+    delineate run dsb2018_nuclei --also consep_nuclei --budget 8min --licence Apache-2.0 -o nuclei
     cd ../stained
-    delineate run consep_nuclei --also dsb2018_nuclei --budget 8min --mpp 0.25 --licence Apache-2.0 \\
-        -o typed
-    python examples/nuclei_models.py ship DATA/all/second DATA/stained/typed src/delineate/models
+    delineate run consep_nuclei --also dsb2018_nuclei --budget 8min --mpp 0.25 --licence Apache-2.0 -o typed
+    python examples/nuclei_models.py ship DATA/all/nuclei DATA/stained/typed src/delineate/models
 
-``nuclei`` is the second run without its maps of types: these were learnt on stained tissue only and mean nothing in
+``nuclei`` is the first run without its maps of types: these were learnt on stained tissue only and mean nothing in
 fluorescence. ``nuclei-typed`` saw only stained tissue. 0.25 micrometres is the pixel of CoNSeP; the pictures of DSB
-2018 do not tell theirs. The first and the third run need a GPU; it was an H100, which trained both at the same time for
-440 seconds each through the functions that the command calls. The second run had two cores for 40 minutes, and the
-scores were made on them.
+2018 do not tell theirs. Both runs need a GPU; for the models that ship it was an H100, which trained both at the same
+time for 440 seconds each through the functions that the command calls, and the scores were made on two cores.
 """
 
 from __future__ import annotations
