@@ -2,7 +2,7 @@
 
 Needs DELINEATE_DATA (real data) and DELINEATE_ORACLE_PYTHON (an interpreter with nnunetv2 2.8.1) for the rows that
 compare with nnU-Net, and DELINEATE_METRICS_ORACLE_PYTHON (one with surface-distance and monai) for those of the
-metrics; what is missing is said and left out. Dice over wall time is a benchmark of its own, because it takes as long
+metrics; what is missing is said and left out; rows of a GPU need one. Dice over wall time is a benchmark of its own, because it takes as long
 as its budgets: ``python benchmarks/bench_quality.py --ours 5 20 --stock 20 --tuned 20``.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+import bench_gpu_step
 import bench_instances
 import bench_many_classes
 import bench_metrics
@@ -41,6 +42,7 @@ def main() -> None:
         bench_resample,
         bench_restore,
         bench_step,
+        bench_gpu_step,
         bench_preprocess,
         bench_preprocess_command,
         bench_predict,

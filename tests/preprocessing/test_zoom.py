@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from delineate.errors import InputError, UsageError
-from delineate.preprocessing.pictures import Zoom, sampling_step, stretch_of, stretch_of_sample
+from delineate.preprocessing.pictures import Stretch, Zoom, sampling_step, stretch_of, stretch_of_sample
 
 
 @settings(max_examples=30, deadline=None)
@@ -64,3 +64,32 @@ def test_the_stretch_of_a_large_picture_is_that_of_its_thinned_rows() -> None:
     assert stretch_of(picture) == stretch_of_sample(picture[::every, ::every])
     with pytest.raises(InputError, match="not finite"):
         stretch_of_sample(np.array([1.0, np.nan]))
+
+
+def stained(dtype: type = np.uint8, brightness: float = 1.0) -> np.ndarray:
+    """Purple and pink on white."""
+    picture = np.full((40, 50, 3), (240, 235, 242), dtype=float)
+    picture[5:30, 5:30] = (210, 150, 200)
+    picture[10:20, 10:20] = (90, 50, 130)
+    return (picture * brightness).astype(dtype)
+
+
+def test_stained_tissue_in_eight_bits_is_taken_as_it_is() -> None:
+    picture = stained()
+    assert stretch_of(picture) == Stretch(low=0.0, high=255.0)
+    np.testing.assert_allclose(stretch_of(picture).applied(picture), picture / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        stained(np.uint16),
+        stained().mean(axis=2, keepdims=True).astype(np.uint8),  # grey
+        np.repeat(stained().mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2),  # grey in three colours
+        255 - stained(),  # colours on black: fluorescence
+    ],
+    ids=["deep", "grey", "grey in colours", "fluorescence"],
+)
+def test_all_other_pictures_are_stretched(picture: np.ndarray) -> None:
+    low, high = np.percentile(picture, (0.5, 99.8))
+    assert stretch_of(picture) == Stretch(low=float(low), high=float(high))

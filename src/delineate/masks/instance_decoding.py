@@ -22,8 +22,8 @@ from delineate.masks.compiled import kernels
 from delineate.masks.summits import leading_from
 
 KERNELS = "delineate.masks.climbing_kernels"
-PIXELS_PER_PIXEL = 4
-"""Work on a pixel, in pixels of simpler kernels."""
+WORK_PER_PIXEL = 4
+"""Of climbing, in voxels of the kernels that :data:`delineate.masks.compiled.LEAST_VOXELS` was measured on."""
 
 _NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 _BESIDE = tuple(
@@ -125,7 +125,7 @@ def _climbed(height: NDArray[np.float32], foreground: NDArray[np.bool_], decodin
     leaps[summits[led != summits]] = True
     target[summits] = led
     most = (decoding.reach + JUMPS + 1, JUMPS)
-    compiled = kernels(KERNELS, PIXELS_PER_PIXEL * height.size)
+    compiled = kernels(KERNELS, WORK_PER_PIXEL * height.size)
     arrive = _arrivals if compiled is None else compiled.arrivals
     owner: NDArray[np.int32] = arrive(inside, target, number, leaps, *most)
     return owner.reshape(foreground.shape)
@@ -176,7 +176,7 @@ def _uphill(ground: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArr
 
     Among equal neighbours the one that comes first from the top left wins: the same wherever a tile begins.
     """
-    compiled = kernels(KERNELS, PIXELS_PER_PIXEL * ground.size)
+    compiled = kernels(KERNELS, WORK_PER_PIXEL * ground.size)
     if compiled is not None:
         found: NDArray[np.int64] = compiled.uphill(ground, foreground)
         return found

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from delineate.planning.machine import Machine
 
-SMALL = (24, 48, 96, 160)
+SMALL: tuple[int, ...] = (24, 48, 96, 160)
 """Channels per stage that a processor trains within an hour."""
-WIDE = (32, 96, 160, 256, 224)
+WIDE: tuple[int, ...] = (32, 96, 160, 256, 224)
 """Six times as many weights, and twice the time to predict; it needs more steps than a processor does in an hour."""
 PATCH, GPU_PATCH = (192, 192), (256, 256)
 BATCH, GPU_BATCH = 8, 96
+BYTES_PER_CROP = 64 << 20
+"""Memory of a GPU that a crop takes in bfloat16: two trainings with 96 each took 12 GB. Twice as much in float32."""
+MEMORY_SHARE = 0.6
+"""Of the free memory of a GPU; the pictures lie there too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,10 +40,11 @@ def choose_instance_network(machine: Machine | None, started: Sequence[int] | No
     started
         Channels per stage of the model to start from; None: the training starts from random weights.
     """
-    gpu = machine is not None and machine.is_gpu
-    patch, batch = (GPU_PATCH, GPU_BATCH) if gpu else (PATCH, BATCH)
-    widths = tuple(started or (WIDE if gpu else SMALL))
-    why = "that of the model to start from" if started else "a GPU trains a wide one" if gpu else "a processor's"
+    widths, patch, batch, why = SMALL, PATCH, BATCH, "a processor's"
+    if machine is not None and machine.is_gpu:
+        widths, patch, batch, why = WIDE, GPU_PATCH, _gpu_batch(machine), "a GPU trains a wide one"
+    if started:
+        widths, why = tuple(started), "that of the model to start from"
     return InstanceNetwork(
         widths=widths,
         patch_size=patch,
@@ -49,3 +54,9 @@ def choose_instance_network(machine: Machine | None, started: Sequence[int] | No
             f"{patch[0]} x {patch[1]} pixels."
         ),
     )
+
+
+def _gpu_batch(machine: Machine) -> int:
+    """Return as many crops as fit the memory, at least those of a processor."""
+    per_crop = BYTES_PER_CROP if machine.bfloat16 else 2 * BYTES_PER_CROP
+    return max(BATCH, min(GPU_BATCH, int(MEMORY_SHARE * machine.memory_bytes / per_crop) // BATCH * BATCH))
