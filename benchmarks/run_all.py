@@ -2,8 +2,9 @@
 
 Needs DELINEATE_DATA (real data) and DELINEATE_ORACLE_PYTHON (an interpreter with nnunetv2 2.8.1) for the rows that
 compare with nnU-Net, and DELINEATE_METRICS_ORACLE_PYTHON (one with surface-distance and monai) for those of the
-metrics; what is missing is said and left out; rows of a GPU need one. Dice over wall time is a benchmark of its own, because it takes as long
-as its budgets: ``python benchmarks/bench_quality.py --ours 5 20 --stock 20 --tuned 20``.
+metrics; what is missing is said and left out, and so are the rows of a GPU where there is none. Dice over wall time is
+a benchmark of its own, because it takes as long as its budgets:
+``python benchmarks/bench_quality.py --ours 5 20 --stock 20 --tuned 20``.
 """
 
 from __future__ import annotations
