@@ -45,7 +45,7 @@ class PictureSource:
         height = max(every, (1 << 22) // max(self.shape[1], 1) // every * every)
         columns = slice(0, self.shape[1])
         parts = [
-            self.read(slice(top, min(top + height, self.shape[0])), columns)[::every, ::every]
+            self.read(slice(top, min(top + height, self.shape[0])), columns)[::every, ::every].copy()
             for top in range(0, self.shape[0], height)
         ]
         return np.concatenate(parts)
