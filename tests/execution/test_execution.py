@@ -74,6 +74,18 @@ def test_a_requested_stop_is_heeded_between_items(workers):
     assert cancellation.requested
 
 
+def test_a_part_stops_with_the_whole_and_not_the_other_way_round():
+    whole = Cancellation()
+    part, other = Cancellation(whole), Cancellation(whole)
+    part.request()
+    assert part.requested
+    assert not whole.requested
+    assert not other.requested
+    whole.request()
+    with pytest.raises(Interrupted):
+        other.check()
+
+
 def test_a_file_appears_whole(tmp_path):
     write_text(tmp_path / "new" / "a.txt", "ä")
     write_bytes(tmp_path / "new" / "a.txt", b"b")

@@ -17,6 +17,7 @@ from delineate.case.instances import InstanceTable
 from delineate.errors import GeometryError
 from delineate.formats.instance_files import geojson_writer, write_geojson, write_hovernet_json
 from delineate.formats.label_tiff import write_label_tiff
+from delineate.masks import label_rows
 from delineate.masks.contours import trace_regions
 from delineate.masks.instance_shapes import measure_instances
 from delineate.masks.label_rows import LabelRows
@@ -137,7 +138,11 @@ def test_hovernets_contour_runs_on_the_outermost_pixels(tmp_path: Path) -> None:
         assert nucleus["type"] is None
 
 
-def test_rows_of_a_label_map_come_as_they_are_finished(tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [1, 16, 30, 256])
+def test_rows_of_a_label_map_come_as_they_are_finished(
+    piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_rows, "PIECE", piece)
     generator = np.random.default_rng(0)
     whole = generator.integers(0, 9, (130, 70)).astype(np.int32)
     rows = LabelRows(130, 70)
@@ -147,7 +152,8 @@ def test_rows_of_a_label_map_come_as_they_are_finished(tmp_path: Path) -> None:
             for left in (0, 40):
                 part = whole[top : top + 30, left : left + 40]
                 rows.put((max(0, top - 5), left), np.pad(part, ((min(top, 5), 0), (0, 0))))
-            yield rows.taken(top + 30)
+            yield from rows.taken(top + 30)
+            assert len(rows._pieces) <= 5 // piece + 2
 
     write_label_tiff(tmp_path / "a.tif", (130, 70), blocks(), pixel_um=0.25)
     assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), whole)

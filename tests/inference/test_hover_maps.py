@@ -13,7 +13,6 @@ from torch import nn
 
 from delineate.cli.main import main
 from delineate.errors import ModelError, UnsafeModelError, UsageError
-from delineate.execution import Cancellation
 from delineate.inference.hover_maps import HoverPredictor
 from delineate.inference.instance_maps import whole_maps
 from delineate.masks.hover_decoding import corrected, hover_targets
@@ -61,8 +60,8 @@ def test_patches_of_the_published_size_cover_the_picture(mode: Mode) -> None:
     assert np.array_equal(maps[4] > 0, instances > 0)
     found = predictor.decode(maps[:3])
     assert abs(int(found.max()) - len(np.unique(instances)) + 1) <= 3
-    row = predictor.row(lambda rows, columns: values[rows, columns], (200, 200), 1, Cancellation())
-    assert row.shape == (6, min(predictor.row_height, 200 - predictor.row_height), 200)
+    height, width = predictor.block
+    assert (height, width) == (SIZES[mode][1], 4 * SIZES[mode][1])
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ from __future__ import annotations
 import platform
 import sys
 
+import psutil
 import pytest
 import torch
 
@@ -14,6 +15,19 @@ from delineate.training.allocator import keep_memory, release_memory, shortage_e
 def test_glibc_takes_the_settings():
     assert keep_memory()
     release_memory()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_is_given_back_only_above_what_is_said():
+    keep_memory()
+    held = [bytearray(1 << 20) for _ in range(300)]
+    process = psutil.Process()
+    before = process.memory_info().rss
+    del held
+    release_memory(above=before * 2)
+    assert process.memory_info().rss > before - (100 << 20)
+    release_memory(above=before // 2)
+    assert process.memory_info().rss < before - (200 << 20)
 
 
 def test_other_systems_are_left_alone(monkeypatch):

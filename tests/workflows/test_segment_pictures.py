@@ -7,6 +7,8 @@ import io
 import json
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +146,33 @@ def test_windows_of_a_compressed_tiff_are_those_of_the_whole(
         assert not source.whole
         assert np.array_equal(source.read(slice(0, 10), slice(0, 10)), whole[:10, :10])
         assert np.array_equal(source.read(slice(50, 140), slice(3, 150)), whole[50:140, 3:150])
+
+
+def test_threads_read_windows_of_a_tiff_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, values = tmp_path / "a.tif", picture(3, (140, 150))
+    tifffile.imwrite(path, values, photometric="rgb", tile=(16, 16), compression="zlib")
+    monkeypatch.setattr(picture_windows, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(picture_windows, "CACHED_BYTES", 3 * 16 * 16 * 3)
+    rows = [slice(start % 100, start % 100 + 40) for start in range(0, 1400, 7)]
+    with picture_windows.open_picture(path) as source, ThreadPoolExecutor(4) as threads:
+        for part, window in zip(rows, threads.map(lambda part: source.read(part, slice(5, 145)), rows), strict=True):
+            assert np.array_equal(window, values[part, 5:145])
+
+
+def test_a_sample_holds_no_more_than_its_pixels() -> None:
+    held = list[weakref.ref[np.ndarray]]()
+
+    def read(rows: slice, columns: slice) -> np.ndarray:
+        assert not [window for window in held[:-1] if window() is not None], "windows of before are still there"
+        window = np.full((rows.stop - rows.start, columns.stop - columns.start, 1), rows.start, dtype=np.uint8)
+        held.append(weakref.ref(window))
+        return window
+
+    source = picture_windows.PictureSource(shape=(40, 1 << 20), read=read, whole=False)
+    sample = source.sample(4)
+    assert sample.shape == (10, 1 << 18, 1)
+    assert np.array_equal(sample[:, 0, 0], np.arange(0, 40, 4))
+    assert len(held) == 10
 
 
 def test_broken_pictures_are_told_and_the_others_are_written(model: InstanceModel, tmp_path: Path) -> None:

@@ -35,10 +35,16 @@ class Silent:
 
 
 class Cancellation:
-    """A flag that a door raises (Ctrl-C) and long work looks at between its steps."""
+    """A flag that a door raises (Ctrl-C) and long work looks at between its steps.
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
+    Parameters
+    ----------
+    whole
+        Of the work that this one is a part of: a request to stop it stops the part, and not the other way round.
+    """
+
+    def __init__(self, whole: Cancellation | None = None) -> None:
+        self._event, self._whole = threading.Event(), whole
 
     def request(self) -> None:
         """Ask the work to stop at the next safe point."""
@@ -47,7 +53,7 @@ class Cancellation:
     @property
     def requested(self) -> bool:
         """Whether somebody asked the work to stop."""
-        return self._event.is_set()
+        return self._event.is_set() or (self._whole is not None and self._whole.requested)
 
     def check(self, resume_hint: str = "Run the same command again to go on.") -> None:
         """Stop here if asked to.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -167,9 +168,14 @@ class _TiffWindows:
         else:
             self._taken = slice(0, 3 if page.samplesperpixel >= 3 else 1)
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._lock = Lock()
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return pixels (y, x, colour)."""
+        """Return pixels (y, x, colour); threads wait for each other."""
+        with self._lock:
+            return self._read(rows, columns)
+
+    def _read(self, rows: slice, columns: slice) -> NDArray[Any]:
         height, width = self._side
         window = np.zeros(
             (rows.stop - rows.start, columns.stop - columns.start, self._taken.stop - self._taken.start),

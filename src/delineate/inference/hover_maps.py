@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from delineate.execution import Cancellation
 from delineate.inference.instance_maps import ReadWindow
 from delineate.masks.hover_decoding import HoverDecoding, decode_hover
 from delineate.networks.hovernet import SIZES, HoVerNet
@@ -40,20 +39,16 @@ class HoverPredictor:
         return HALO
 
     @property
-    def row_height(self) -> int:
-        """Rows that one row of patches answers for."""
-        return SIZES[self.network.mode][1]
+    def block(self) -> tuple[int, int]:
+        """Rows and columns that a batch of patches beside each other answers for."""
+        answered = SIZES[self.network.mode][1]
+        return answered, BATCH * answered
 
-    def row(self, read: ReadWindow, shape: tuple[int, int], index: int, cancellation: Cancellation) -> NDArray[Any]:
-        """Return (map, y, x) float16 of a row of patches: probability, offsets along x and y; one-hot types."""
-        answered = self.row_height
-        patches = list(self._patches(read, shape, index))
-        parts = []
-        for first in range(0, len(patches), BATCH):
-            cancellation.check()
-            parts += list(self._answers(np.stack(patches[first : first + BATCH])))
-        height = min(answered, shape[0] - index * answered)
-        return np.concatenate(parts, axis=2)[:, :height, : shape[1]]
+    def block_maps(self, read: ReadWindow, shape: tuple[int, int], rows: slice, columns: slice) -> NDArray[Any]:
+        """Return (map, y, x) float16 of a block: probability, offsets along x and y; one-hot types."""
+        answers = self._answers(np.stack(list(self._patches(read, shape, rows.start, columns))))
+        joined = np.concatenate(list(answers), axis=2)
+        return joined[:, : rows.stop - rows.start, : columns.stop - columns.start]
 
     def decode(self, maps: NDArray[Any]) -> NDArray[np.int32]:
         """Return the nuclei (y, x) of maps (3, y, x), numbered in the order of their first pixels."""
@@ -65,14 +60,16 @@ class HoverPredictor:
         table[numbers[np.argsort(first)]] = np.arange(1, len(numbers) + 1)
         return table[found]
 
-    def _patches(self, read: ReadWindow, shape: tuple[int, int], index: int) -> Iterator[NDArray[np.float32]]:
-        """Yield (y, x, 3) patches of a row; beyond the picture it is mirrored."""
+    def _patches(
+        self, read: ReadWindow, shape: tuple[int, int], first_row: int, answers: slice
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield (y, x, 3) patches that answer for columns beside each other; beyond the picture it is mirrored."""
         seen, answered = SIZES[self.network.mode]
         margin = (seen - answered) // 2
-        top = index * answered - margin
+        top = first_row - margin
         rows = slice(max(0, top), min(shape[0], top + seen))
         above, below = rows.start - top, top + seen - rows.stop
-        for left in range(-margin, shape[1] - margin, answered):
+        for left in range(answers.start - margin, answers.stop - margin, answered):
             columns = slice(max(0, left), min(shape[1], left + seen))
             window = read(rows, columns)
             sides = (columns.start - left, left + seen - columns.stop)

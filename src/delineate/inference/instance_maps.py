@@ -1,8 +1,8 @@
-"""Maps of instances of a picture of any size, tile by tile, and the instances that are decoded from them.
+"""Maps of instances of a picture of any size, block by block, and the instances that are decoded from them.
 
-The network's tiles stand on a grid of their own, anchored at the corner, and overlap by as much as the network
-sees; so the maps are those of one pass over the whole picture. They are kept as bytes, in a band as high as a decoding
-tile with its surroundings, so memory grows with the width of the picture and not with its area.
+The network's blocks stand on a grid of their own, anchored at the corner, and see as much around them as the network
+does; so the maps are those of one pass over the whole picture. They are kept as bytes, and computed in a thread ahead
+of the tiles that are decoded (``inference.blocks``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from delineate.execution import Cancellation, Progress, Silent
+from delineate.inference.blocks import Blocks, Window
 from delineate.inference.precision import as_input, layout_of
 from delineate.masks.hover_decoding import HoverDecoding
 from delineate.masks.instance_decoding import Decoding, decode_instances, first_places
@@ -27,8 +29,11 @@ from delineate.planning.recipe import Precision
 ROWS, COLUMNS = 1024, 1536
 """Pixels of what one pass of the network answers for; with its surroundings it sees more.
 
-Rows are fewer, because the maps of a whole row of passes are held.
+Rows are fewer, because the maps of a whole row of blocks are held.
 """
+
+BAND = 128
+"""Rows of logits that become bytes at a time."""
 
 ReadWindow = Callable[[slice, slice], NDArray[np.float32]]
 """Rows and columns to a normalised picture (y, x, 3)."""
@@ -53,11 +58,11 @@ class Predictor(Protocol):
         """Pixels that a decoding tile must see on every side."""
 
     @property
-    def row_height(self) -> int:
-        """Rows that one row of the network's tiles answers for."""
+    def block(self) -> tuple[int, int]:
+        """Rows and columns that the network answers for at a time."""
 
-    def row(self, read: ReadWindow, shape: tuple[int, int], index: int, cancellation: Cancellation) -> NDArray[Any]:
-        """Return the maps (map, y, x) of a row of tiles: three to decode; background and types follow."""
+    def block_maps(self, read: ReadWindow, shape: tuple[int, int], rows: slice, columns: slice) -> NDArray[Any]:
+        """Return the maps (map, y, x) of a block of a picture: three to decode; background and types follow."""
 
     def decode(self, maps: NDArray[Any]) -> NDArray[np.int32]:
         """Return the instances (y, x) of maps (3, y, x)."""
@@ -83,50 +88,45 @@ class InstancePredictor:
         return self.decoding.halo
 
     @property
-    def row_height(self) -> int:
+    def block(self) -> tuple[int, int]:
         """See :class:`Predictor`."""
-        return ROWS
+        return ROWS, COLUMNS
 
-    def row(self, read: ReadWindow, shape: tuple[int, int], index: int, cancellation: Cancellation) -> NDArray[Any]:
+    def block_maps(self, read: ReadWindow, shape: tuple[int, int], rows: slice, columns: slice) -> NDArray[Any]:
         """See :class:`Predictor`."""
-        # filled tile by tile: joining tiles would hold the row twice
-        answer = np.empty((self.network.maps, min(ROWS, shape[0] - index * ROWS), shape[1]), dtype=np.uint8)
-        for left in range(0, shape[1], COLUMNS):
-            cancellation.check()
-            answer[:, :, left : left + COLUMNS] = self._tile(read, shape, index * ROWS, left)
-        return answer
-
-    def _tile(self, read: ReadWindow, shape: tuple[int, int], top: int, left: int) -> NDArray[np.uint8]:
         reach = self.network.reach
-        rows = slice(max(0, top - reach), min(shape[0], top + ROWS + reach))
-        columns = slice(max(0, left - reach), min(shape[1], left + COLUMNS + reach))
-        maps = self.maps(read(rows, columns))
-        here = slice(top - rows.start, top + ROWS - rows.start)
-        return maps[:, here, left - columns.start : left + COLUMNS - columns.start]
+        top, left = max(0, rows.start - reach), max(0, columns.start - reach)
+        seen = read(slice(top, min(shape[0], rows.stop + reach)), slice(left, min(shape[1], columns.stop + reach)))
+        here, there = (slice(along.start - o, along.stop - o) for along, o in ((rows, top), (columns, left)))
+        return self.maps(seen, here, there)
 
     def decode(self, maps: NDArray[Any]) -> NDArray[np.int32]:
         """See :class:`Predictor`."""
         return decode_instances(maps.astype(np.float32) / 255 if maps.dtype == np.uint8 else maps, self.decoding)
 
     @torch.inference_mode()
-    def maps(self, picture: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the maps (map, y, x) of a window (y, x, 3) as bytes: 255 is 1.
+    def maps(self, picture: NDArray[np.float32], rows: slice, columns: slice) -> NDArray[np.uint8]:
+        """Return the maps (map, y, x) of a part, in rows and columns, of a window (y, x, 3) as bytes: 255 is 1.
 
         Foreground, interior and distance, then one probability per type, background first.
         """
-        height, width = picture.shape[:2]
-        stride = self.network.stride
-        padding = ((0, -height % stride), (0, -width % stride), (0, 0))
-        image = torch.from_numpy(np.pad(picture, padding, mode="symmetric").transpose(2, 0, 1)[None])
-        batch = as_input(image, device=self.device, precision=self.precision, channels_last=self.channels_last)
-        values = self._over_orientations(batch) if self.tta else self._values(batch)
-        answer: NDArray[np.uint8] = (values[:, :height, :width] * 255 + 0.5).to(torch.uint8).cpu().numpy()
+        batch = self._batch(picture)
+        del picture  # nobody needs it any more, and the network needs the memory
+        answer = np.empty((self.network.maps, rows.stop - rows.start, columns.stop - columns.start), dtype=np.uint8)
+        if self.tta:
+            _as_bytes(self._over_orientations(batch)[:, rows, columns], answer)
+            return answer
+        logits = self.network(batch)[0, :, rows, columns]
+        for top in range(0, answer.shape[1], BAND):  # few rows at a time stay in the processor's cache
+            _as_bytes(_probabilities(logits[:, top : top + BAND]), answer[:, top : top + BAND])
         return answer
 
-    def _values(self, batch: Tensor) -> Tensor:
-        logits = self.network(batch)[0].float()
-        values = torch.sigmoid(logits[:MAPS])
-        return torch.cat([values, torch.softmax(logits[MAPS:], 0)]) if len(logits) > MAPS else values
+    def _batch(self, picture: NDArray[np.float32]) -> Tensor:
+        """Return a window as the network takes it, (1, C, y, x), mirrored up to the stride."""
+        stride = self.network.stride
+        padding = ((0, -picture.shape[0] % stride), (0, -picture.shape[1] % stride), (0, 0))
+        image = torch.from_numpy(np.pad(picture, padding, mode="symmetric").transpose(2, 0, 1)[None])
+        return as_input(image, device=self.device, precision=self.precision, channels_last=self.channels_last)
 
     def _over_orientations(self, batch: Tensor) -> Tensor:
         """Return the mean of what is said of a window (1, C, y, x) turned and mirrored, brought back.
@@ -137,15 +137,28 @@ class InstancePredictor:
         for turns, mirrored in itertools.product(range(4), (False, True)):
             turned = torch.rot90(batch, turns, (2, 3))
             seen = turned.flip(3) if mirrored else turned
-            values = self._values(seen.to(memory_format=layout_of(seen, self.channels_last)))
+            values = _probabilities(self.network(seen.to(memory_format=layout_of(seen, self.channels_last)))[0])
             total = total.to(values) + torch.rot90(values.flip(2) if mirrored else values, -turns, (1, 2))
         return total / 8
 
 
+def _probabilities(logits: Tensor) -> Tensor:
+    """Return maps from 0 to 1, and types that sum to 1, of logits (map, y, x)."""
+    logits = logits.float()
+    values = torch.sigmoid(logits[:MAPS])
+    return torch.cat([values, torch.softmax(logits[MAPS:], 0)]) if len(logits) > MAPS else values
+
+
+def _as_bytes(values: Tensor, into: NDArray[np.uint8]) -> None:
+    """Enter maps from 0 to 1, rounded, as bytes: 255 is 1."""
+    into[...] = (values * 255 + 0.5).to(torch.uint8).cpu().numpy()
+
+
 def whole_maps(read: ReadWindow, shape: tuple[int, int], predictor: Predictor) -> NDArray[Any]:
     """Return the maps (map, y, x) of a whole picture, by the network's tiles; they are those of one pass."""
-    band = _Band(read, shape, predictor, Cancellation())
-    return band.window(slice(0, shape[0]), slice(0, shape[1]))
+    whole = [(slice(0, shape[0]), slice(0, shape[1]))]
+    with Blocks(shape, predictor.block, whole, partial(predictor.block_maps, read, shape), Cancellation()) as blocks:
+        return blocks.window(0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -193,15 +206,16 @@ def stream_instances(
         If a stop was requested.
     """
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
-    band = _Band(read, shape, predictor, cancellation)
-    halo = predictor.halo
-    progress.start("instances", -(-shape[0] // tile) * -(-shape[1] // tile))
-    for top in range(0, shape[0], tile):
-        rows = slice(max(0, top - halo), min(shape[0], top + tile + halo))
-        for left in range(0, shape[1], tile):
+    halo, corners = predictor.halo, list(itertools.product(range(0, shape[0], tile), range(0, shape[1], tile)))
+    windows: list[Window] = [
+        (_around(top, shape[0], tile, halo), _around(left, shape[1], tile, halo)) for top, left in corners
+    ]
+    compute = partial(predictor.block_maps, read, shape)
+    progress.start("instances", len(corners))
+    with Blocks(shape, predictor.block, windows, compute, cancellation) as blocks:
+        for index, ((top, left), (rows, columns)) in enumerate(zip(corners, windows, strict=True)):
             cancellation.check()
-            columns = slice(max(0, left - halo), min(shape[1], left + tile + halo))
-            maps = band.window(rows, columns)
+            maps = blocks.window(index)
             core = (
                 slice(top - rows.start, top + tile - rows.start),
                 slice(left - columns.start, left + tile - columns.start),
@@ -216,6 +230,11 @@ def stream_instances(
             )
             progress.advance()
     progress.finish()
+
+
+def _around(start: int, length: int, tile: int, halo: int) -> slice:
+    """Return a tile's rows (or columns) with their surroundings in a picture of so many."""
+    return slice(max(0, start - halo), min(length, start + tile + halo))
 
 
 def owned_instances(found: NDArray[np.int32], core: tuple[slice, slice]) -> NDArray[np.int32]:
@@ -241,40 +260,3 @@ def owned_instances(found: NDArray[np.int32], core: tuple[slice, slice]) -> NDAr
     table = np.zeros(len(first), dtype=np.int32)
     table[numbers[inside]] = np.arange(1, int(inside.sum()) + 1)
     return table[found]
-
-
-class _Band:
-    """The maps of the rows that are being decoded."""
-
-    def __init__(
-        self, read: ReadWindow, shape: tuple[int, int], predictor: Predictor, cancellation: Cancellation
-    ) -> None:
-        self._read, self._shape, self._predictor, self._cancellation = read, shape, predictor, cancellation
-        self._height = predictor.row_height
-        self._rows: dict[int, NDArray[Any]] = {}
-        self._done = 0
-        """Rows of the picture above it were forgotten."""
-
-    def window(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return the maps (map, y, x) of a window; rows above it are forgotten, so windows come from top to bottom."""
-        self._forget(rows.start)
-        indices = range(rows.start // self._height, -(-rows.stop // self._height))
-        joined = np.concatenate([self._row(index)[:, :, columns] for index in indices], axis=1)
-        return joined[:, : rows.stop - rows.start]
-
-    def _forget(self, until: int) -> None:
-        """Let go of the rows above; of the row of tiles that goes on below only what is still needed is held."""
-        for index in list(self._rows):
-            first = max(self._done, index * self._height)
-            if (index + 1) * self._height <= until:
-                del self._rows[index]
-            elif first < until:
-                self._rows[index] = self._rows[index][:, until - first :].copy()
-        self._done = until
-
-    def _row(self, index: int) -> NDArray[Any]:
-        """Return a row of tiles without the pixel rows that were forgotten."""
-        if index not in self._rows:
-            made = self._predictor.row(self._read, self._shape, index, self._cancellation)
-            self._rows[index] = made[:, max(0, self._done - index * self._height) :]
-        return self._rows[index]

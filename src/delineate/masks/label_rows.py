@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+PIECE = 256
+"""Rows that are held, and given away, at a time."""
 
 
 class LabelRows:
@@ -13,38 +17,45 @@ class LabelRows:
 
     Parameters
     ----------
-    width
-        Columns of the map.
     height
         Rows of the map.
+    width
+        Columns of the map.
     """
 
     def __init__(self, height: int, width: int) -> None:
-        self._height, self._first = height, 0
-        self._rows = np.zeros((0, width), dtype=np.int32)
+        self._height, self._width, self._first = height, width, 0
+        self._pieces: dict[int, NDArray[np.int32]] = {}
+        """Pieces (row, x) that hold a label, by number."""
 
     def put(self, origin: tuple[int, int], labels: NDArray[Any]) -> None:
         """Enter the labels above 0 of a window (y, x) whose first pixel is at ``origin``.
 
         Rows that were taken already must be 0 in the window.
         """
-        skipped = max(0, self._first - origin[0])
-        top, window = origin[0] + skipped - self._first, labels[skipped:]
-        used = np.flatnonzero(window.any(axis=1))
-        if not len(used):
-            return
-        window = window[: used[-1] + 1]
-        missing = top + len(window) - len(self._rows)
-        if missing > 0:
-            self._rows = np.concatenate([self._rows, np.zeros((missing, self._rows.shape[1]), dtype=np.int32)])
-        part = self._rows[top : top + len(window), origin[1] : origin[1] + window.shape[1]]
-        part[window > 0] = window[window > 0]
+        columns = slice(origin[1], origin[1] + labels.shape[1])
+        first = max(origin[0], self._first)
+        for number in range(first // PIECE, -(-(origin[0] + len(labels)) // PIECE)):
+            top = number * PIECE
+            rows = slice(max(first, top), min(origin[0] + len(labels), top + PIECE))
+            window = labels[rows.start - origin[0] : rows.stop - origin[0]]
+            inside = window > 0
+            if inside.any():
+                part = self._piece(number)[rows.start - top : rows.stop - top, columns]
+                part[inside] = window[inside]
 
-    def taken(self, until: int) -> NDArray[np.int32]:
-        """Take the rows up to ``until`` that were not taken yet: (row, x) int32."""
-        count = max(0, min(until, self._height) - self._first)
-        block = np.zeros((count, self._rows.shape[1]), dtype=np.int32)
-        held = self._rows[:count]
-        block[: len(held)] = held
-        self._rows, self._first = self._rows[count:].copy(), self._first + count
-        return block
+    def taken(self, until: int) -> Iterator[NDArray[np.int32]]:
+        """Take the rows up to ``until`` that were not taken yet, from top to bottom: (row, x) int32 each time."""
+        until = min(until, self._height)
+        while self._first < until:
+            number, skipped = divmod(self._first, PIECE)
+            count = min(until - self._first, PIECE - skipped)
+            self._first += count
+            whole = self._first % PIECE == 0
+            held = self._pieces.pop(number, None) if whole else self._piece(number)
+            yield np.zeros((count, self._width), dtype=np.int32) if held is None else held[skipped : skipped + count]
+
+    def _piece(self, number: int) -> NDArray[np.int32]:
+        if number not in self._pieces:
+            self._pieces[number] = np.zeros((PIECE, self._width), dtype=np.int32)
+        return self._pieces[number]

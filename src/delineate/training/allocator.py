@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import torch
 
 from delineate.errors import ResourceError
@@ -54,10 +55,16 @@ def keep_memory(largest_block: int = KEPT_BYTES) -> bool:
     return bool(mapped and trimmed and padded)
 
 
-def release_memory() -> None:
-    """Give freed memory back to the kernel once, so that a measurement of memory starts from the true level."""
+def release_memory(above: int = 0) -> None:
+    """Give freed memory back to the kernel once, so that a measurement of memory starts from the true level.
+
+    Parameters
+    ----------
+    above
+        Only if the process holds more bytes than that.
+    """
     library = _glibc()
-    if library is not None:
+    if library is not None and psutil.Process().memory_info().rss > above:
         library.malloc_trim(0)
 
 

@@ -172,9 +172,9 @@ def _rows(
             append(found.table)
         overview.note(found)
         rows.put(found.origin, found.labels)
-        block = rows.taken(found.rows_done)
-        overview.show(block)
-        yield block
+        for block in rows.taken(found.rows_done):
+            overview.show(block)
+            yield block
 
 
 class _Overview:
