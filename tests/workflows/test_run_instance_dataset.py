@@ -224,7 +224,7 @@ def test_models_that_cannot_be_started_from_are_refused(tmp_path: Path, capsys: 
 
 @pytest.mark.parametrize(
     "option",
-    "--fold 1,--split-by site,--table x.csv,--preset resenc-m,--memory 8GB,--no-mirroring,--repair x,--configuration 2d"
+    "--split-by site,--table x.csv,--preset resenc-m,--memory 8GB,--no-mirroring,--repair x,--configuration 2d"
     ",--jobs 77".split(","),
 )
 def test_options_of_label_maps_are_refused_for_objects(
@@ -235,6 +235,26 @@ def test_options_of_label_maps_are_refused_for_objects(
     assert f"{option.split()[0]} cannot be used" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert main(["verify", str(data), "--repair", "x"]) == 2
+
+
+def test_a_fold_holds_out_other_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = write_dataset(tmp_path / "dots"), tmp_path / "run"
+    common = ["run", str(data), "--device", "cpu", "-o", str(out)]
+    assert main([*common, "--fold", "1"]) == 0
+    held = set(read_instance_package(out / "model").facts["held_out"]["dots"])
+    assert main([*common[:-1], str(tmp_path / "usual")]) == 0
+    assert held
+    assert not held & set(read_instance_package(tmp_path / "usual/model").facts["held_out"]["dots"])
+    capsys.readouterr()
+    for wrong, words in (
+        (["--fold", "2"], "fold was 1 and is now 2"),
+        (["--fold", "6"], "are 0 to 5; got 6"),
+        (["--fold", "all"], "takes one number"),
+        (["--fold", "1", "2"], "takes one number"),
+        (["--fold", "1", "--from", str(out / "model")], "exclude each other"),
+    ):
+        assert main([*common, *wrong]) == 2
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pixel", ["0", "-0.5", "nan", "inf"])

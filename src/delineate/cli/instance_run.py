@@ -18,7 +18,6 @@ _ELSEWHERE = {
     "configuration": "--configuration",
     "split_by": "--split-by",
     "table": "--table",
-    "fold": "--fold",
     "preset": "--preset",
     "memory": "--memory",
     "no_mirroring": "--no-mirroring",
@@ -75,6 +74,7 @@ def run_instances(session: Session, declare: Callable[[argparse.ArgumentParser],
         sources=dict(_source(word) for word in options.source),
         command=session.command,
         start_model=options.start_model,
+        fold=_fold(options.fold),
     )
     outcome = run_instance_dataset([options.dataset, *options.also], options.out, settings, **session.watched)
     for group in outcome.conclusion.groups:
@@ -88,6 +88,12 @@ def run_instances(session: Session, declare: Callable[[argparse.ArgumentParser],
         print(f"  {kind.name}: PQ {kind.pq:.3f}, F1 {kind.f1:.3f}")
     print(f"model   {outcome.model}\nreport  {outcome.report}\ntime    {spoken_seconds(outcome.seconds)}")
     return 0
+
+
+def _fold(words: list[str]) -> int:
+    if len(words) != 1 or not words[0].isdigit():
+        raise UsageError(f"--fold takes one number for pictures with objects, a run each; got {' '.join(words)}.")
+    return int(words[0])
 
 
 def _source(word: str) -> tuple[str, str]:

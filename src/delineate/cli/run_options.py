@@ -58,7 +58,8 @@ def fold_option(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["0"],
         metavar="K",
-        help="numbers from 0, '5fold', 'every' (all folds of the splits), or 'all' (on all cases); default 0",
+        help="numbers from 0, '5fold', 'every' (all folds of the splits), or 'all' (on all cases); of pictures with "
+        "objects one from 0 to 5; default 0",
     )
 
 

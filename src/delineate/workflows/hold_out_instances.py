@@ -15,14 +15,16 @@ from delineate.errors import DatasetError
 from delineate.execution import write_text
 from delineate.formats.datasets.instance_dataset import InstanceDataset
 from delineate.planning.likeness import groups_of_likeness, is_coloured, look_of
-from delineate.planning.splits import hold_out_groups
+from delineate.planning.splits import hold_out_groups, make_splits
 
 HELD_OUT = 0.15
 """Share of the pictures."""
+FOLDS = 6
+"""Fold 0 is what is held out when nothing is said; the others divide the rest, so every picture validates once."""
 
 
 def hold_out(
-    datasets: Sequence[InstanceDataset], path: Path, known: Mapping[str, Sequence[str]]
+    datasets: Sequence[InstanceDataset], path: Path, known: Mapping[str, Sequence[str]], fold: int = 0
 ) -> tuple[tuple[str, ...], ...]:
     """Return, per data set, the ids that validate.
 
@@ -34,18 +36,20 @@ def hold_out(
         A split that stands there is kept; else it is written.
     known
         Data set's name to ids that an earlier training held out; those that are there are held out again, no others.
+    fold
+        Which of :data:`FOLDS`; above 0 only without ``known``.
 
     Raises
     ------
     DatasetError
-        If the split that stands there is of other data sets.
+        If the split that stands there is of other data sets, or a data set has too few groups for the fold.
     """
     if path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))
         if set(stored) != {dataset.name for dataset in datasets}:
             raise DatasetError(f"{path} divides {', '.join(stored)}; choose another output folder for other data sets.")
         return tuple(tuple(stored[dataset.name]) for dataset in datasets)
-    held_out = {dataset.name: inherited(dataset, known) or _drawn(dataset) for dataset in datasets}
+    held_out = {dataset.name: inherited(dataset, known) or _drawn(dataset, fold) for dataset in datasets}
     write_text(path, json.dumps(held_out, indent=1))
     return tuple(held_out[dataset.name] for dataset in datasets)
 
@@ -63,8 +67,31 @@ def split_words(dataset: InstanceDataset, held_out: Sequence[str]) -> str:
     return f"{dataset.name}: {len(held_out)} of {len(dataset.cases)} pictures are held out, {how}."
 
 
-def _drawn(dataset: InstanceDataset) -> tuple[str, ...]:
-    """Hold out groups of grey and of coloured pictures, each in its share; at least one group if there are two.
+def _drawn(dataset: InstanceDataset, fold: int) -> tuple[str, ...]:
+    """Hold out groups of grey and of coloured pictures, each in its share; at least one group if there are two."""
+    chosen: list[str] = []
+    for group_of in _groups_by_kind(dataset):
+        first = hold_out_groups(group_of, share=HELD_OUT, seed=0) or _smallest_group(group_of)
+        rest = {name: group for name, group in group_of.items() if name not in set(first)}
+        chosen += _part(rest, fold) if fold else first
+    if fold and not chosen:
+        raise DatasetError(
+            f"{dataset.root}: fold {fold} would hold out nothing, as there are too few groups of pictures. Choose a "
+            "lower fold, or tell smaller groups in groups.csv."
+        )
+    return tuple(sorted(chosen))
+
+
+def _part(group_of: Mapping[str, str], fold: int) -> tuple[str, ...]:
+    """Return what a fold above 0 holds out of the cases that fold 0 does not; nothing, if groups are few."""
+    groups = sorted(set(group_of.values()))
+    if len(groups) < FOLDS - 1:
+        return tuple(name for name in sorted(group_of) if group_of[name] in groups[fold - 1 : fold])
+    return make_splits(list(group_of), group_of, folds=FOLDS - 1)[fold - 1].validation
+
+
+def _groups_by_kind(dataset: InstanceDataset) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the groups of grey and of coloured pictures by their ids.
 
     A group with pictures of both kinds belongs to the more frequent one: it is held out as a whole or not at all.
     """
@@ -81,11 +108,10 @@ def _drawn(dataset: InstanceDataset) -> tuple[str, ...]:
             names = [name for name in group_of if coloured[name] is kind]
             numbers = groups_of_likeness([look_of(pictures[name]) for name in names])
             group_of.update((name, f"look {kind} {n}") for name, n in zip(names, numbers, strict=True))
-    chosen: list[str] = []
-    for kind in (False, True):
-        groups = {name: group for name, group in group_of.items() if coloured[name] is kind}
-        chosen += hold_out_groups(groups, share=HELD_OUT, seed=0) or _smallest_group(groups)
-    return tuple(sorted(chosen))
+    grey, stained = (
+        {name: group for name, group in group_of.items() if coloured[name] is kind} for kind in (False, True)
+    )
+    return grey, stained
 
 
 def _smallest_group(group_of: Mapping[str, str]) -> tuple[str, ...]:

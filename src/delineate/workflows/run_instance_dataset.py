@@ -35,6 +35,7 @@ from delineate.training.instances import InstanceAssignment, measure_instance_st
 from delineate.training.loop import TrainedFold
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.conclude_instances import InstanceConclusion, conclude_instances
+from delineate.workflows.hold_out_instances import FOLDS
 from delineate.workflows.run_folder import INSTANCE_PLAN
 from delineate.workflows.run_instances import (
     TRAINING,
@@ -75,8 +76,17 @@ class InstanceSettings:
     command: str = "delineate run"
     start_model: Path | None = None
     """A trained model of instances to start from; None: from random weights."""
+    fold: int = 0
+    """Which part of the pictures is held out, from 0."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.fold < FOLDS:
+            raise UsageError(f"Folds of pictures with objects are 0 to {FOLDS - 1}; got {self.fold}.")
+        if self.fold and self.start_model is not None:
+            raise UsageError(
+                f"--fold {self.fold} and --from exclude each other: the model may have been trained on what that fold "
+                "holds out. Leave one of them away."
+            )
         if self.pixel_um is not None and not 0 < self.pixel_um < float("inf"):
             raise UsageError(f"The pixel size must be above 0 micrometres; got {self.pixel_um}.")
 
@@ -144,6 +154,7 @@ def run_instance_dataset(
         pixel_um=settings.pixel_um,
         machine=machine,
         start=start,
+        fold=settings.fold,
     )
     assignment = assignment_of(run)
     run = _decided(run, assignment, settings, machine, watch)
@@ -235,6 +246,7 @@ def _claim(out: Path, sources: Sequence[Path], settings: InstanceSettings, start
         "budget_seconds": settings.budget_seconds,
         "pixel_um": settings.pixel_um,
         "from": None if start is None else start.package.identity,
+        "fold": settings.fold or None,  # folders of before do not tell it
     }
     if path.is_file():
         stood = json.loads(path.read_text(encoding="utf-8"))

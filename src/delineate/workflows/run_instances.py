@@ -94,6 +94,7 @@ def plan_instances(
     pixel_um: float | None = None,
     machine: Machine | None = None,
     start: InstanceStart | None = None,
+    fold: int = 0,
 ) -> InstanceRun:
     """Open data sets, hold out a part of each by groups, measure their objects, and decide the recipe.
 
@@ -114,6 +115,8 @@ def plan_instances(
         Where it is trained; None: on a processor that computes in bfloat16.
     start
         A trained model to start from; None: from random weights.
+    fold
+        Which part of the pictures is held out; above 0 only without ``start``, see :func:`hold_out`.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def plan_instances(
         raise DatasetError(f"Data sets that train together need the same types; found {sorted(declared)}.")
     diameters = tuple(_median_diameter(dataset) for dataset in datasets)
     zooms = tuple(zoom_for(median) for median in diameters)
-    held_out = hold_out(datasets, out / SPLIT, {} if start is None else start.held_out)
+    held_out = hold_out(datasets, out / SPLIT, {} if start is None else start.held_out, fold)
     sizes = [_size_words(*each) for each in zip(datasets, diameters, zooms, strict=True)]
     parts = [split_words(dataset, names) for dataset, names in zip(datasets, held_out, strict=True)]
     chosen = choose_instance_network(machine, None if start is None else start.package.widths)
