@@ -439,11 +439,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 @pytest.mark.timeout(900)
 def test_a_large_picture_needs_little_memory(tmp_path: Path) -> None:
     """6000 x 6000 from a tiled TIFF: 103 MB of pixels, 137 MB of labels, 432 MB if its float maps were kept."""
-    block = picture(6, (600, 600))  # 224 220 objects in the whole picture
+    block = picture(6, (600, 600))  # tens of thousands of objects in the whole picture
     tifffile.imwrite(
         tmp_path / "large.tif", np.tile(block, (10, 10, 1)), photometric="rgb", tile=(256, 256), compression="zlib"
     )
-    fewer = Decoding(reach=24, largest=60, least_pixels=14, smooth=1.0, foreground=0.3, prominence=0.3)
+    fewer = Decoding(reach=24, largest=60, least_pixels=14, smooth=2.0, foreground=0.5, prominence=0.1)
     package = write_model(tmp_path / "model", decoding=fewer)
     done = subprocess.run(
         [sys.executable, "-c", LARGE, str(package), str(tmp_path / "large.tif"), str(tmp_path / "out")],
