@@ -52,5 +52,5 @@ def png(pixels: NDArray[np.uint8], longest_side: int) -> bytes:
         size = (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink)))
         picture = picture.resize(size, Pillow.Resampling.BOX)
     stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=True)
+    picture.save(stream, format="PNG")  # `optimize` takes four times as long for a three-hundredth fewer bytes
     return stream.getvalue()
