@@ -174,8 +174,8 @@ def test_the_training_loop_lowers_the_loss(tmp_path: Path) -> None:
     types = np.arange(instances.max() + 1) % 2 + 1
     batch = Batch(images=picture[None], labels=hover_target(instances, types, 40)[None], case_ids=("a",))
     recipe = Recipe(
-        iterations=60,
-        iterations_per_epoch=20,
+        iterations=150,
+        iterations_per_epoch=50,
         batch_size=1,
         patch_size=(40, 40),
         optimizer="adamw",
@@ -187,7 +187,8 @@ def test_the_training_loop_lowers_the_loss(tmp_path: Path) -> None:
     def task(_runtime: object) -> Task:
         return Task(recipe=recipe, identity="{}", batch=lambda _step: batch, criterion=loss, score=None)
 
+    torch.manual_seed(0)
     network = JoinedBranches(Tiny())
     before = float(loss(network(batch.images).detach(), batch.labels))
     fit_task(network, recipe, task, tmp_path)
-    assert float(loss(network(batch.images).detach(), batch.labels)) < 0.8 * before
+    assert float(loss(network(batch.images).detach(), batch.labels)) < 0.8 * before  # 0.53 to 0.65 with eight seeds
