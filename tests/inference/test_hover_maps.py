@@ -187,8 +187,10 @@ def test_the_training_loop_lowers_the_loss(tmp_path: Path) -> None:
     def task(_runtime: object) -> Task:
         return Task(recipe=recipe, identity="{}", batch=lambda _step: batch, criterion=loss, score=None)
 
-    torch.manual_seed(0)
     network = JoinedBranches(Tiny())
+    generator = torch.Generator().manual_seed(0)
+    for values in network.parameters():
+        nn.init.uniform_(values, -0.3, 0.3, generator=generator)
     before = float(loss(network(batch.images).detach(), batch.labels))
     fit_task(network, recipe, task, tmp_path)
-    assert float(loss(network(batch.images).detach(), batch.labels)) < 0.8 * before  # 0.53 to 0.65 with eight seeds
+    assert float(loss(network(batch.images).detach(), batch.labels)) < 0.8 * before  # 0.51 to 0.64 from eight seeds
