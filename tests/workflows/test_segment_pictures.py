@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +19,12 @@ from PIL import Image
 from scipy import ndimage
 
 from delineate.cli.main import main
-from delineate.errors import DatasetError, Interrupted, ModelError, SomeCasesFailed, UsageError
+from delineate.errors import DatasetError, Interrupted, ModelError, ResourceError, SomeCasesFailed, UsageError
 from delineate.execution import Cancellation, Silent
 from delineate.formats import picture_windows
+from delineate.inference import instance_maps
 from delineate.masks.instance_decoding import Decoding
+from delineate.masks.label_rows import LabelRows
 from delineate.workflows import nuclei_model
 from delineate.workflows.nuclei_model import open_nuclei_model
 from delineate.workflows.segment_instances import InstanceModel, PictureScale, load_instance_model
@@ -146,6 +149,23 @@ def test_windows_of_a_compressed_tiff_are_those_of_the_whole(
         assert not source.whole
         assert np.array_equal(source.read(slice(0, 10), slice(0, 10)), whole[:10, :10])
         assert np.array_equal(source.read(slice(50, 140), slice(3, 150)), whole[50:140, 3:150])
+
+
+def test_a_failed_write_ends_the_thread_before_the_file_is_closed(
+    model: InstanceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise ResourceError("The disk is full.")
+
+    tifffile.imwrite(tmp_path / "a.tif", picture(3, (140, 150)), photometric="rgb", tile=(64, 64))
+    monkeypatch.setattr(picture_windows, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(instance_maps, "ROWS", 32)
+    monkeypatch.setattr(instance_maps, "COLUMNS", 32)
+    monkeypatch.setattr(LabelRows, "put", refused)
+    with pytest.raises(SomeCasesFailed) as caught:
+        segment_pictures(model, [tmp_path / "a.tif"], tmp_path / "out", tile=32)
+    assert "The disk is full" in caught.value.diagnostics()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("maps")]
 
 
 def test_threads_read_windows_of_a_tiff_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

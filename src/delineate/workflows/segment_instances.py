@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ class InstanceModel:
         tile: int = TILE,
         progress: Progress | None = None,
         cancellation: Cancellation | None = None,
-    ) -> Iterator[FoundInstances]:
+    ) -> Generator[FoundInstances, None, None]:
         """Yield the instances of a picture of any size, tile by tile; see :meth:`segment`."""
         scale = scale or PictureScale()
         zoom = Zoom.by(source.shape, self.zoom_for(scale))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,8 @@ def segment_pictures(  # noqa: PLR0913 - one keyword per choice of the command l
             if counted is None:
                 with open_picture(path, channel=channel) as source:
                     tiles = model.stream(source, scale=scale, tile=tile, progress=progress, cancellation=cancellation)
-                    counted = _written(tiles, source, out, image_stem(path), scale)
+                    with closing(tiles):  # ends the thread that reads, before the file is closed
+                        counted = _written(tiles, source, out, image_stem(path), scale)
             found.append(counted)
         except Interrupted:
             raise
