@@ -116,7 +116,7 @@ class InstancePredictor:
         if self.tta:
             _as_bytes(self._over_orientations(batch)[:, rows, columns], answer)
             return answer
-        logits = self.network(batch)[0, :, rows, columns]
+        logits = self.network(batch, (rows, columns))[0]
         for top in range(0, answer.shape[1], BAND):  # few rows at a time stay in the processor's cache
             _as_bytes(_probabilities(logits[:, top : top + BAND]), answer[:, top : top + BAND])
         return answer
