@@ -23,7 +23,7 @@ from delineate.inference.blocks import Blocks, Window
 from delineate.inference.precision import as_input, layout_of
 from delineate.masks.hover_decoding import HoverDecoding
 from delineate.masks.instance_decoding import Decoding, decode_instances, first_places
-from delineate.networks.instance_unet import MAPS, InstanceUNet
+from delineate.networks.instance_unet import MAPS, InstanceUNet, Part
 from delineate.planning.recipe import Precision
 
 ROWS, COLUMNS = 1024, 1536
@@ -114,7 +114,7 @@ class InstancePredictor:
         del picture  # nobody needs it any more, and the network needs the memory
         answer = np.empty((self.network.maps, rows.stop - rows.start, columns.stop - columns.start), dtype=np.uint8)
         if self.tta:
-            _as_bytes(self._over_orientations(batch)[:, rows, columns], answer)
+            _as_bytes(self._over_orientations(batch, (rows, columns)), answer)
             return answer
         logits = self.network(batch, (rows, columns))[0]
         for top in range(0, answer.shape[1], BAND):  # few rows at a time stay in the processor's cache
@@ -128,18 +128,26 @@ class InstancePredictor:
         image = torch.from_numpy(np.pad(picture, padding, mode="symmetric").transpose(2, 0, 1)[None])
         return as_input(image, device=self.device, precision=self.precision, channels_last=self.channels_last)
 
-    def _over_orientations(self, batch: Tensor) -> Tensor:
-        """Return the mean of what is said of a window (1, C, y, x) turned and mirrored, brought back.
+    def _over_orientations(self, batch: Tensor, part: Part) -> Tensor:
+        """Return the mean of what is said of a part of a window (1, C, y, x) turned and mirrored, brought back.
 
         Its sides are multiples of the stride, so every orientation has the network's grid of the others.
         """
         total = torch.zeros(())
         for turns, mirrored in itertools.product(range(4), (False, True)):
-            turned = torch.rot90(batch, turns, (2, 3))
-            seen = turned.flip(3) if mirrored else turned
-            values = _probabilities(self.network(seen.to(memory_format=layout_of(seen, self.channels_last)))[0])
+            seen, there = torch.rot90(batch, turns, (2, 3)), part
+            for width in (batch.shape[3], batch.shape[2], batch.shape[3])[:turns]:
+                there = (_from_behind(there[1], width), there[0])
+            if mirrored:
+                seen, there = seen.flip(3), (there[0], _from_behind(there[1], seen.shape[3]))
+            values = _probabilities(self.network(seen.to(memory_format=layout_of(seen, self.channels_last)), there)[0])
             total = total.to(values) + torch.rot90(values.flip(2) if mirrored else values, -turns, (1, 2))
         return total / 8
+
+
+def _from_behind(along: slice, length: int) -> slice:
+    """Return where a part of so many lies if they are counted from the other end."""
+    return slice(length - along.stop, length - along.start)
 
 
 def _probabilities(logits: Tensor) -> Tensor:
