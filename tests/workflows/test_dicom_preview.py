@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,24 @@ def test_what_cannot_be_drawn_is_refused(study: Path) -> None:
     with pytest.raises(ImageReadError, match="expected a DICOM file"):
         preview_object(study / "drawn.nii.gz", study / "images", study / "picture.png")
     assert not list(study.glob("picture.*"))
+
+
+def test_structures_of_one_colour_are_told_apart(study: Path) -> None:
+    file = pydicom.dcmread(study / "rt.dcm")
+    for part in ("StructureSetROISequence", "ROIContourSequence", "RTROIObservationsSequence"):
+        first = file[part].value[0]
+        second = copy.deepcopy(first)
+        number = "ROINumber" if part == "StructureSetROISequence" else "ReferencedROINumber"
+        setattr(second, number, 2)
+        if part == "StructureSetROISequence":
+            second.ROIName = "CTV"
+        if part == "RTROIObservationsSequence":
+            second.ObservationNumber = 2
+        file[part].value.append(second)
+    file.save_as(study / "two.dcm")
+    preview_object(study / "two.dcm", study / "images", study / "two.png")
+    picture = np.asarray(Pillow.open(study / "two.png").convert("RGB")).astype(int)
+    first = (np.abs(picture - np.array(colour_of(study / "rt.dcm"))).max(axis=2) < 12).sum()
+    second = (np.abs(picture - np.array((255, 51, 51))).max(axis=2) < 12).sum()  # drawn over the first: it lies there
+    assert second > 100
+    assert 0 < first < second  # the first one's name in the legend

@@ -218,7 +218,7 @@ def side_findings(shapes: Mapping[str, Shape], pairs: Sequence[Pair]) -> Iterato
         yield Implausibility(
             kind="sides",
             structures=(pair.left, pair.right),
-            text=f"{pair.left} should lie left of {pair.right}, but lies {-distances[pair]:.0f} mm right of it.",
+            text=f"{pair.left} should lie left of {pair.right}, but lies {abs(distances[pair]):.0f} mm right of it.",
             numbers={"left_of_mm": distances[pair]},
         )
     if len(swapped) >= LEAST_PAIRS and 2 * len(swapped) > len(compared):
@@ -240,7 +240,7 @@ def chain_findings(shapes: Mapping[str, Shape], chain: Chain) -> Iterator[Implau
             yield Implausibility(
                 kind="order",
                 structures=(lower, upper),
-                text=f"{chain.name}: {upper} should lie above {lower}, but lies {-rise:.0f} mm below it.",
+                text=f"{chain.name}: {upper} should lie above {lower}, but lies {abs(rise):.0f} mm below it.",
                 numbers={"above_mm": rise},
             )
     places = [i for i, name in enumerate(chain.structures) if name in shapes]

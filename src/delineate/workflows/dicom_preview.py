@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import colorsys
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from delineate.masks.contours import trace_regions
 from delineate.reports import SOFT_TISSUE_WINDOW
 from delineate.reports.contour_sheet import SheetPlane, contour_sheet
 from delineate.reports.pixels import window_of
+from delineate.reports.plane_overlay import GOLDEN_TURN
 from delineate.workflows.dicom_masks import GREY, segmentation_images, structure_set_images
 
 PLANES = 6
@@ -87,6 +90,8 @@ def preview_on(path: Path, volume: DicomVolume, out: Path, *, planes: int = PLAN
     """Draw what an object marks on images that were read; see :func:`preview_object`."""
     require_picture(out, planes)
     drawn, note = _structure_set(path, volume) if modality_of(path) == "RTSTRUCT" else _segmentation(path, volume)
+    drawn, changed = _told_apart(drawn)
+    note += f"; {changed} in other colours than the file's, which are equal" if changed else ""
     grid = volume.image.grid
     held = sorted({plane for one in drawn for plane in one.contours})
     chosen = _spread(held, planes) if held else [grid.shape[0] // 2]
@@ -142,6 +147,27 @@ def _segmentation(path: Path, volume: DicomVolume) -> tuple[list[_Drawn], str]:
         drawn.append(_Drawn(name=one.label or f"segment {one.number}", colour=one.colour or GREY, contours=contours))
     state = ", not reviewed" if "not reviewed" in read.content_description else ""
     return drawn, f"DICOM Segmentation ({read.kind}){state}"
+
+
+def _told_apart(drawn: Sequence[_Drawn]) -> tuple[list[_Drawn], int]:
+    """Give structures whose colour an earlier one has another; return them all, and how many were changed."""
+    taken, told, changed = {one.colour for one in drawn}, list[_Drawn](), 0
+    used, others = set[Colour](), _colours()
+    for one in drawn:
+        colour = one.colour
+        if colour in used:
+            colour = next(other for other in others if other not in taken)
+            changed += 1
+        used.add(colour)
+        told.append(replace(one, colour=colour))
+    return told, changed
+
+
+def _colours() -> Iterator[Colour]:
+    """Yield bright colours, each far from the ones before: a golden turn of hue further."""
+    for turn in itertools.count():
+        red, green, blue = colorsys.hsv_to_rgb(turn * GOLDEN_TURN % 1.0, 0.8, 1.0)
+        yield round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _spread(held: Sequence[int], count: int) -> list[int]:
