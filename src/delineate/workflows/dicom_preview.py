@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from delineate.masks.contours import trace_regions
 from delineate.reports import SOFT_TISSUE_WINDOW
 from delineate.reports.contour_sheet import SheetPlane, contour_sheet
 from delineate.reports.pixels import window_of
-from delineate.reports.plane_overlay import GOLDEN_TURN
 from delineate.workflows.dicom_masks import GREY, segmentation_images, structure_set_images
 
 PLANES = 6
@@ -34,6 +33,12 @@ LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))
 
 Polygon = NDArray[np.float64]
 Colour = tuple[int, int, int]
+BRIGHT: tuple[Colour, ...] = tuple(
+    (round(255 * red), round(255 * green), round(255 * blue))
+    for strength in (0.9, 0.5)
+    for red, green, blue in (colorsys.hsv_to_rgb(turn / 24, strength, 1.0) for turn in range(24))
+)
+"""Colours for structures that share theirs with another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -151,23 +156,17 @@ def _segmentation(path: Path, volume: DicomVolume) -> tuple[list[_Drawn], str]:
 
 def _told_apart(drawn: Sequence[_Drawn]) -> tuple[list[_Drawn], int]:
     """Give structures whose colour an earlier one has another; return them all, and how many were changed."""
-    taken, told, changed = {one.colour for one in drawn}, list[_Drawn](), 0
-    used, others = set[Colour](), _colours()
+    shown, told, changed = {one.colour for one in drawn}, list[_Drawn](), 0
+    seen = set[Colour]()
     for one in drawn:
         colour = one.colour
-        if colour in used:
-            colour = next(other for other in others if other not in taken)
+        if colour in seen:
+            colour = max(BRIGHT, key=lambda other: min(math.dist(other, near) for near in shown))
             changed += 1
-        used.add(colour)
+        seen.add(colour)
+        shown.add(colour)
         told.append(replace(one, colour=colour))
     return told, changed
-
-
-def _colours() -> Iterator[Colour]:
-    """Yield bright colours, each far from the ones before: a golden turn of hue further."""
-    for turn in itertools.count():
-        red, green, blue = colorsys.hsv_to_rgb(turn * GOLDEN_TURN % 1.0, 0.8, 1.0)
-        yield round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _spread(held: Sequence[int], count: int) -> list[int]:
