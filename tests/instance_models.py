@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from delineate.formats.instance_package import InstancePackage, write_instance_package
+from delineate.masks.candidate_scorer import CandidateScorer
+from delineate.masks.instance_candidates import FEATURES
 from delineate.masks.instance_decoding import Decoding
 from delineate.networks.instance_unet import InstanceUNet
 
 SMALL = Decoding(reach=12, grow=3, largest=40, least_pixels=3, foreground=0.5, prominence=0.1, smooth=1.0)
+
+
+def random_scorer(seed: int = 17, least: float = 0.0) -> CandidateScorer:
+    """One that likes some candidates better than others, for no reason; this seed takes many, and joins many."""
+    generator = np.random.default_rng(seed)
+    sizes = (len(FEATURES), 6, 1)
+    layers = tuple(
+        (generator.standard_normal((inputs, outputs)), generator.standard_normal(outputs))
+        for inputs, outputs in itertools.pairwise(sizes)
+    )
+    middle = np.array([4, 1, 0.5, 4, 0.5, *[0.5] * 15, 0.2, 0.2, 0.5, 3])[: len(FEATURES)]
+    return CandidateScorer(mean=middle, deviation=np.ones(len(FEATURES)), layers=layers, least=least)
+
+
+SCORED = replace(SMALL, foreground=0.4, prominence=0.02, scorer=random_scorer())
 
 
 def random_network(seed: int, *, types: int = 2, widths: tuple[int, ...] = (8, 12, 16)) -> InstanceUNet:

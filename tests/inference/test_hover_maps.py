@@ -58,7 +58,7 @@ def test_patches_of_the_published_size_cover_the_picture(mode: Mode) -> None:
     assert np.allclose(maps[1:3], values.transpose(2, 0, 1)[1:3], atol=1e-3)
     assert np.array_equal(maps[0] > 0.5, instances > 0)
     assert np.array_equal(maps[4] > 0, instances > 0)
-    found = predictor.decode(maps[:3])
+    found, _ = predictor.decode(maps[:3])
     assert abs(int(found.max()) - len(np.unique(instances)) + 1) <= 3
     height, width = predictor.block
     assert (height, width) == (SIZES[mode][1], 4 * SIZES[mode][1])

@@ -16,15 +16,15 @@ from delineate.errors import Interrupted
 from delineate.execution import Cancellation
 from delineate.inference import instance_maps
 from delineate.inference.instance_maps import InstancePredictor, stream_instances, whole_maps
-from delineate.masks.instance_decoding import decode_instances
-from instance_models import SMALL, random_network
+from delineate.masks.instance_decoding import Decoding, decode_instances
+from instance_models import SCORED, SMALL, random_network
 
 NETWORKS = [random_network(seed) for seed in range(3)]
 
 
-def predictor(index: int) -> InstancePredictor:
+def predictor(index: int, decoding: Decoding = SMALL) -> InstancePredictor:
     return InstancePredictor(
-        network=NETWORKS[index], decoding=SMALL, device=torch.device("cpu"), precision="float32", channels_last=False
+        network=NETWORKS[index], decoding=decoding, device=torch.device("cpu"), precision="float32", channels_last=False
     )
 
 
@@ -38,11 +38,11 @@ def in_one_pass(network: InstancePredictor, values: NDArray[np.float32]) -> NDAr
     return network.maps(values, slice(0, values.shape[0]), slice(0, values.shape[1]))
 
 
-def joined(values: NDArray[np.float32], tile: int, index: int) -> NDArray[np.int32]:
+def joined(values: NDArray[np.float32], tile: int, index: int, decoding: Decoding = SMALL) -> NDArray[np.int32]:
     labels, count = np.zeros(values.shape[:2], dtype=np.int32), 0
     read = lambda rows, columns: values[rows, columns]  # noqa: E731
     rows_done = 0
-    for found in stream_instances(read, values.shape[:2], predictor(index), tile=tile):
+    for found in stream_instances(read, values.shape[:2], predictor(index, decoding), tile=tile):
         y, x = found.origin
         box = labels[y : y + found.labels.shape[0], x : x + found.labels.shape[1]]
         own = found.labels > 0
@@ -57,19 +57,22 @@ def joined(values: NDArray[np.float32], tile: int, index: int) -> NDArray[np.int
 @settings(max_examples=12, deadline=None)
 @given(
     index=st.integers(0, 2),
+    decoding=st.sampled_from([SMALL, SCORED]),
     seed=st.integers(0, 1000),
-    tile=st.integers(16, 150),
-    rows=st.integers(30, 150),
-    columns=st.integers(30, 170),
+    tile=st.integers(40, 200),
+    rows=st.integers(30, 450),
+    columns=st.integers(30, 450),
 )
-def test_the_same_nuclei_in_every_tiling(index: int, seed: int, tile: int, rows: int, columns: int) -> None:
+def test_the_same_nuclei_in_every_tiling(
+    index: int, decoding: Decoding, seed: int, tile: int, rows: int, columns: int
+) -> None:
     values = picture(seed, (rows, columns))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(instance_maps, "ROWS", 48)
         patch.setattr(instance_maps, "COLUMNS", 64)
-        one, other = joined(values, 500, index), joined(values, tile, index)
+        one, other = joined(values, 500, index, decoding), joined(values, tile, index, decoding)
         maps = whole_maps(lambda r, c: values[r, c], (rows, columns), predictor(index))
-    whole = decode_instances(maps[:3].astype(np.float32) / 255, SMALL)
+    whole = decode_instances(maps[:3].astype(np.float32) / 255, decoding)
     for labels in (one, other):
         pairs = set(zip(whole.ravel().tolist(), labels.ravel().tolist(), strict=True))
         assert len(pairs) == len(np.unique(whole)) == len(np.unique(labels))

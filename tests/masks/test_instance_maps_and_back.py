@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,8 +17,10 @@ from delineate.masks import distance
 from delineate.masks.distance import distances_to_rim
 from delineate.masks.instance_decoding import Decoding, decode_instances
 from delineate.masks.instance_targets import instance_targets
+from instance_models import random_scorer
 
 SMALL = Decoding(reach=10, grow=3, largest=30, least_pixels=3)
+SCORED = replace(SMALL, foreground=0.4, prominence=0.02, scorer=random_scorer())
 
 
 def discs(generator: np.random.Generator, count: int = 12, size: int = 96) -> NDArray[np.int32]:
@@ -30,15 +34,15 @@ def discs(generator: np.random.Generator, count: int = 12, size: int = 96) -> ND
 
 
 def blobs(seed: int) -> NDArray[np.uint8]:
-    """Smooth random maps with merged, small and large objects, as bytes."""
+    """Smooth random maps with merged, small and large objects, as bytes; wider than a tile sees."""
     generator = np.random.default_rng(seed)
-    shape = generator.integers(40, 120, 2)
+    shape = generator.integers(SMALL.halo, 3 * SMALL.halo, 2)
     noise = ndimage.gaussian_filter(generator.standard_normal((2, *shape)), (0, 2.5, 2.5))
     soft = 1 / (1 + np.exp(-2 * noise / noise.std() - 0.5))
     return (soft[[0, 1, 1]] * 255).astype(np.uint8)
 
 
-def tiled(maps: NDArray[np.uint8], tile: int, shift: int) -> NDArray[np.int32]:
+def tiled(maps: NDArray[np.uint8], tile: int, shift: int, decoding: Decoding) -> NDArray[np.int32]:
     """The instances of all tiles in one plane; tiles begin at ``-shift``."""
     rows, columns = maps.shape[1:]
     joined, count = np.zeros((rows, columns), dtype=np.int32), 0
@@ -47,19 +51,20 @@ def tiled(maps: NDArray[np.uint8], tile: int, shift: int) -> NDArray[np.int32]:
             r = slice(max(0, top - SMALL.halo), min(rows, max(0, top + tile + SMALL.halo)))
             c = slice(max(0, left - SMALL.halo), min(columns, max(0, left + tile + SMALL.halo)))
             core = (slice(top - r.start, top + tile - r.start), slice(left - c.start, left + tile - c.start))
-            found = owned_instances(decode_instances(maps[:, r, c].astype(np.float32) / 255, SMALL), core)
+            found, _ = owned_instances(decode_instances(maps[:, r, c].astype(np.float32) / 255, decoding), core)
             assert not joined[r, c][found > 0].any(), "a pixel belongs to instances of two tiles"
             joined[r, c][found > 0] = found[found > 0] + count
             count += int(found.max(initial=0))
     return joined
 
 
+@pytest.mark.parametrize("decoding", [SMALL, SCORED], ids=["summits", "scored"])
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), tile=st.integers(15, 130), shift=st.integers(0, 14))
-def test_no_tiling_changes_an_instance(seed: int, tile: int, shift: int) -> None:
+@given(seed=st.integers(0, 10_000), tile=st.integers(40, 200), shift=st.integers(0, 39))
+def test_no_tiling_changes_an_instance(decoding: Decoding, seed: int, tile: int, shift: int) -> None:
     maps = blobs(seed)
-    whole = decode_instances(maps.astype(np.float32) / 255, SMALL)
-    joined = tiled(maps, tile, shift)
+    whole = decode_instances(maps.astype(np.float32) / 255, decoding)
+    joined = tiled(maps, tile, shift, decoding)
     pairs = {(a, b) for a, b in zip(whole.ravel().tolist(), joined.ravel().tolist(), strict=True)}
     assert len(pairs) == len(np.unique(whole)) == len(np.unique(joined))
     assert ((whole > 0) == (joined > 0)).all()

@@ -20,7 +20,8 @@ class InstanceTable:
     """
 
     columns: Mapping[str, NDArray[np.float64]]
-    """See :func:`delineate.masks.instance_shapes.measure_instances`; ``label`` is the number in the label map."""
+    """See :func:`delineate.masks.instance_shapes.measure_instances`; ``label`` is the number in the label map.
+    ``confidence``, if a model tells it, is the IoU with a true instance that can be expected, 0 where below 0.5."""
     outlines: tuple[NDArray[np.float64], ...]
     """(n, 2) vertices (y, x) per instance along pixel edges; the picture's upper left corner is (0, 0), so the centre
     of the first pixel is (0.5, 0.5), as in QuPath."""

@@ -202,6 +202,8 @@ def _measurements(table: InstanceTable, index: int) -> dict[str, float]:
     names = _IN_PIXELS if table.pixel_um is None else _IN_UM
     measured = {shown: float(table.columns[name][index]) for name, shown in names.items()}
     measured |= {name.capitalize(): float(table.columns[name][index]) for name in ("eccentricity", "solidity")}
+    if "confidence" in table.columns:
+        measured["Confidence"] = float(table.columns["confidence"][index])
     if not np.isnan(table.type_shares[index]):
         measured["Type probability"] = float(table.type_shares[index])
     return {name: round(value, 4) for name, value in measured.items()}

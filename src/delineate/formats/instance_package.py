@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delineate.errors import ModelError, ResourceError
 from delineate.execution.atomic import atomic_path
+from delineate.masks.candidate_scorer import CandidateScorer
 from delineate.masks.instance_decoding import Decoding
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "delineate-instances"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+READABLE = (3, 4)
+"""Version 3 had no scorer of candidates."""
+SCORER = "scorer."
+"""Tensors of this prefix are the scorer's, the others the network's."""
 DOCUMENT = "model.json"
 WEIGHTS = "weights.safetensors"
 
@@ -58,7 +63,8 @@ def write_instance_package(target: Path, package: InstancePackage) -> InstancePa
 
     if target.exists():
         raise ResourceError(f"{target} exists already; choose another folder or remove it.")
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in package.weights.items()})
+    tensors = {**package.weights, **_scorer_tensors(package.decoding)}
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -67,7 +73,7 @@ def write_instance_package(target: Path, package: InstancePackage) -> InstancePa
         "licence": package.licence,
         "type_names": list(package.type_names),
         "widths": list(package.widths),
-        "decoding": asdict(package.decoding),
+        "decoding": package.decoding.settings,
         "typical_pixels": package.typical_pixels,
         "pixel_um": package.pixel_um,
         "zoom": package.zoom,
@@ -105,23 +111,24 @@ def read_instance_package(folder: Path) -> InstancePackage:
         document = (folder / DOCUMENT).read_bytes()
         content, data = json.loads(document), (folder / WEIGHTS).read_bytes()
         version = (content["format"], content["format_version"])
-        if version != (FORMAT, FORMAT_VERSION):
+        if version[0] != FORMAT or version[1] not in READABLE:
             raise ModelError(
-                f"{folder}: expected {FORMAT} version {FORMAT_VERSION}; found {version[0]} {version[1]}. Train it "
+                f"{folder}: expected {FORMAT} version {' or '.join(map(str, READABLE))}; found {version[0]} {version[1]}. Train it "
                 "again with this version of the program, or use the version that wrote it."
             )
         if hashlib.sha256(data).hexdigest() != content["weights"]["sha256"]:
             raise ModelError(f"{folder / WEIGHTS} is damaged: its hash is not the one in {DOCUMENT}. Copy it again.")
+        tensors = load(data)
         return InstancePackage(
             name=str(content["name"]),
             software=str(content["software"]),
             licence=str(content["licence"]),
             type_names=tuple(map(str, content["type_names"])),
             widths=tuple(map(int, content["widths"])),
-            decoding=Decoding(**{f.name: content["decoding"][f.name] for f in fields(Decoding)}),
+            decoding=_decoding_of(content["decoding"], tensors),
             typical_pixels=float(content["typical_pixels"]),
             pixel_um=None if content["pixel_um"] is None else float(content["pixel_um"]),
-            weights=load(data),
+            weights={name: tensor for name, tensor in tensors.items() if not name.startswith(SCORER)},
             zoom=float(content.get("zoom", 1.0)),
             facts=content["facts"],
             identity=f"{content['name']} {hashlib.sha256(document).hexdigest()}",
@@ -132,3 +139,20 @@ def read_instance_package(folder: Path) -> InstancePackage:
         ) from error
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the model is damaged ({type(error).__name__}: {error}). Copy it again.") from error
+
+
+def _scorer_tensors(decoding: Decoding) -> dict[str, Tensor]:
+    import torch
+
+    if decoding.scorer is None:
+        return {}
+    return {f"{SCORER}{name}": torch.from_numpy(values) for name, values in decoding.scorer.arrays().items()}
+
+
+def _decoding_of(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Decoding:
+    """Return the decoding that a document tells, with the scorer whose tensors there are."""
+    plain = Decoding(**{one.name: told[one.name] for one in fields(Decoding) if one.name != "scorer"})
+    named = {name.removeprefix(SCORER): tensor.numpy() for name, tensor in tensors.items() if name.startswith(SCORER)}
+    if not named:
+        return plain
+    return replace(plain, scorer=CandidateScorer.of_arrays(named, float(told["least_worth"])))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from delineate.inference.instance_maps import ReadWindow
+from delineate.inference.instance_maps import Decoded, ReadWindow
 from delineate.masks.hover_decoding import HoverDecoding, decode_hover
 from delineate.networks.hovernet import SIZES, HoVerNet
 
@@ -50,7 +50,7 @@ class HoverPredictor:
         joined = np.concatenate(list(answers), axis=2)
         return joined[:, : rows.stop - rows.start, : columns.stop - columns.start]
 
-    def decode(self, maps: NDArray[Any]) -> NDArray[np.int32]:
+    def decode(self, maps: NDArray[Any]) -> Decoded:
         """Return the nuclei (y, x) of maps (3, y, x), numbered in the order of their first pixels."""
         foreground, horizontal, vertical = maps.astype(np.float64)
         found = decode_hover(foreground, horizontal, vertical, self.decoding)
@@ -58,7 +58,7 @@ class HoverPredictor:
         numbers, first = numbers[numbers > 0], first[numbers > 0]
         table = np.zeros(int(found.max(initial=0)) + 1, dtype=np.int32)
         table[numbers[np.argsort(first)]] = np.arange(1, len(numbers) + 1)
-        return table[found]
+        return table[found], None
 
     def _patches(
         self, read: ReadWindow, shape: tuple[int, int], first_row: int, answers: slice

@@ -22,7 +22,7 @@ from delineate.execution import Cancellation, Progress, Silent
 from delineate.inference.blocks import Blocks, Window
 from delineate.inference.precision import as_input, layout_of
 from delineate.masks.hover_decoding import HoverDecoding
-from delineate.masks.instance_decoding import Decoding, decode_instances, first_places
+from delineate.masks.instance_decoding import Decoding, decode_scored, first_places
 from delineate.networks.instance_unet import MAPS, InstanceUNet, Part
 from delineate.planning.recipe import Precision
 
@@ -37,6 +37,10 @@ BAND = 128
 
 ReadWindow = Callable[[slice, slice], NDArray[np.float32]]
 """Rows and columns to a normalised picture (y, x, 3)."""
+
+
+Decoded = tuple[NDArray[np.int32], NDArray[np.float64] | None]
+"""Instances (y, x), and per instance what IoU with a true one can be expected; None: it is not known."""
 
 
 class Predictor(Protocol):
@@ -64,8 +68,8 @@ class Predictor(Protocol):
     def block_maps(self, read: ReadWindow, shape: tuple[int, int], rows: slice, columns: slice) -> NDArray[Any]:
         """Return the maps (map, y, x) of a block of a picture: three to decode; background and types follow."""
 
-    def decode(self, maps: NDArray[Any]) -> NDArray[np.int32]:
-        """Return the instances (y, x) of maps (3, y, x)."""
+    def decode(self, maps: NDArray[Any]) -> Decoded:
+        """Return the instances (y, x) of maps (3, y, x), and how sure each is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -100,9 +104,9 @@ class InstancePredictor:
         here, there = (slice(along.start - o, along.stop - o) for along, o in ((rows, top), (columns, left)))
         return self.maps(seen, here, there)
 
-    def decode(self, maps: NDArray[Any]) -> NDArray[np.int32]:
+    def decode(self, maps: NDArray[Any]) -> Decoded:
         """See :class:`Predictor`."""
-        return decode_instances(maps.astype(np.float32) / 255 if maps.dtype == np.uint8 else maps, self.decoding)
+        return decode_scored(maps.astype(np.float32) / 255 if maps.dtype == np.uint8 else maps, self.decoding)
 
     @torch.inference_mode()
     def maps(self, picture: NDArray[np.float32], rows: slice, columns: slice) -> NDArray[np.uint8]:
@@ -180,6 +184,8 @@ class TileInstances:
     maps: NDArray[Any]
     """(map, y, x) of the window."""
     count: int
+    confidences: NDArray[np.float64] | None
+    """(instance,) what IoU with a true one can be expected; None: it is not known."""
     rows_done: int
     """So many rows of the picture, from the top, no later tile can change: an instance begins with its first row."""
 
@@ -228,12 +234,14 @@ def stream_instances(
                 slice(top - rows.start, top + tile - rows.start),
                 slice(left - columns.start, left + tile - columns.start),
             )
-            labels = owned_instances(predictor.decode(maps[:MAPS]), core)
+            found, confidences = predictor.decode(maps[:MAPS])
+            labels, numbers = owned_instances(found, core)
             yield TileInstances(
                 origin=(rows.start, columns.start),
                 labels=labels,
                 maps=maps,
-                count=int(labels.max(initial=0)),
+                count=len(numbers),
+                confidences=None if confidences is None else confidences[numbers - 1],
                 rows_done=top if left + tile < shape[1] else min(top + tile, shape[0]),
             )
             progress.advance()
@@ -245,7 +253,7 @@ def _around(start: int, length: int, tile: int, halo: int) -> slice:
     return slice(max(0, start - halo), min(length, start + tile + halo))
 
 
-def owned_instances(found: NDArray[np.int32], core: tuple[slice, slice]) -> NDArray[np.int32]:
+def owned_instances(found: NDArray[np.int32], core: tuple[slice, slice]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Keep the instances of a window whose first pixel lies in its core.
 
     Parameters
@@ -258,13 +266,14 @@ def owned_instances(found: NDArray[np.int32], core: tuple[slice, slice]) -> NDAr
 
     Returns
     -------
-    (y, x) int32
-        Numbered from 1 in the order of their numbers.
+    tuple
+        (y, x) int32, numbered from 1 in the order of their numbers; and (instance,) these.
     """
     first = first_places(found, int(found.max(initial=0)))
     numbers = np.flatnonzero(first[1:] >= 0) + 1
     y, x = np.unravel_index(first[numbers], found.shape)
     inside = (y >= core[0].start) & (y < core[0].stop) & (x >= core[1].start) & (x < core[1].stop)
     table = np.zeros(len(first), dtype=np.int32)
-    table[numbers[inside]] = np.arange(1, int(inside.sum()) + 1)
-    return table[found]
+    owned = numbers[inside]
+    table[owned] = np.arange(1, len(owned) + 1)
+    return table[found], owned

@@ -12,7 +12,7 @@ S. Graham et al., HoVer-Net, Medical Image Analysis 58 (2019); constants of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,12 @@ class HoverDecoding:
     """Markers are the foreground where the seam is below this."""
     stretched: bool = True
     """Gradients are stretched over the tile; False: divided by an ideal nucleus' gradient."""
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """Thresholds and lengths by name."""
+        return asdict(self)
+
     diameter: float = 20.0
     """Of the typical nucleus in pixels; used if gradients are not stretched."""
 

@@ -6,11 +6,14 @@ distance: where a network doubts, both are low, and instances part there more of
 Summits that stand out are instances; from another one the climb goes on at the higher place that it leads to
 (``masks.summits``), at most ``JUMPS`` times. So what a pixel becomes depends on the pixels around it alone. Pixels
 that arrive nowhere join an instance beside them, if there is one at most ``grow`` pixels away.
+
+The choice of summits can be left to a scorer that has learnt what instances look like (``masks.instance_candidates``):
+then many stand out, and what is worth most together of them and their unions is taken.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from delineate.errors import GeometryError, UsageError
+from delineate.masks.candidate_scorer import CandidateScorer
 from delineate.masks.compiled import kernels
+from delineate.masks.instance_candidates import Candidates, find_candidates
 from delineate.masks.summits import leading_from
 
 KERNELS = "delineate.masks.climbing_kernels"
@@ -62,6 +67,8 @@ class Decoding:
     largest: int = 160
     """Instances whose height or width is larger, in pixels, are left out."""
     least_pixels: int = 8
+    scorer: CandidateScorer | None = None
+    """Says which summits, alone or joined, are instances; None: every one is. With it many may stand out."""
 
     def __post_init__(self) -> None:
         shares = (self.foreground, self.prominence)
@@ -69,9 +76,16 @@ class Decoding:
             raise UsageError(f"Shares lie from 0 to 1, lengths begin at 1; got {self}.")
 
     @property
+    def settings(self) -> dict[str, float]:
+        """Thresholds and lengths by name, as a model's document tells them; of a scorer, what a candidate is worth."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "scorer"}
+        return plain if self.scorer is None else {**plain, "least_worth": self.scorer.least}
+
+    @property
     def halo(self) -> int:
         """Pixels that a tile must see on every side, so that its own instances are whole."""
-        return self.largest + self.reach + (JUMPS + 1) * RADIUS + self.grow + round(4 * self.smooth) + 2
+        # one pixel for the neighbour that is climbed to, two for what lies beside the largest candidate
+        return self.largest + self.reach + (JUMPS + 1) * RADIUS + self.grow + round(4 * self.smooth) + 3
 
 
 def decode_instances(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.int32]:
@@ -94,12 +108,49 @@ def decode_instances(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.int32
     GeometryError
         If there are not three maps of a plane.
     """
+    return decode_scored(maps, decoding)[0]
+
+
+def decode_scored(maps: NDArray[Any], decoding: Decoding) -> tuple[NDArray[np.int32], NDArray[np.float64] | None]:
+    """Find the instances of a plane as :func:`decode_instances` does, and say how sure each is.
+
+    Returns
+    -------
+    tuple
+        (y, x) int32; and per instance 1, 2, ... the IoU with a true one that can be expected of it, 0 to 1, where one
+        below 0.5 counts as 0. None without a scorer.
+
+    Raises
+    ------
+    GeometryError
+        If there are not three maps of a plane.
+    """
+    _require_maps(maps)
+    if decoding.scorer is None:
+        return _basins(maps, _height(maps, decoding), decoding), None
+    candidates = candidates_of(maps, decoding)
+    worth = decoding.scorer.worth(candidates.features)
+    found, owners = _cleaned(candidates.painted(candidates.taken(worth - decoding.scorer.least)), decoding)
+    return found, np.clip(worth[owners - 1], 0, 1)
+
+
+def candidates_of(maps: NDArray[Any], decoding: Decoding) -> Candidates:
+    """Return the candidates of a plane, among which :func:`decode_scored` chooses."""
+    _require_maps(maps)
+    height = _height(maps, decoding)
+    every = replace(decoding, least_pixels=1, largest=max(height.shape) + 1)  # what is left out is decided at the end
+    return find_candidates(maps, height, _basins(maps, height, every), decoding.largest)
+
+
+def _require_maps(maps: NDArray[Any]) -> None:
     if maps.ndim != 3 or len(maps) != 3:
         raise GeometryError(f"Three maps of a plane (3, y, x) are expected; got shape {maps.shape}.")
+
+
+def _basins(maps: NDArray[Any], height: NDArray[np.float32], decoding: Decoding) -> NDArray[np.int32]:
     foreground = maps[0] >= decoding.foreground
-    height = _height(maps, decoding)
     owner = _grown(_climbed(height, foreground, decoding), height, foreground, decoding.grow)
-    return _cleaned(owner, decoding)
+    return _cleaned(owner, decoding)[0]
 
 
 def _height(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.float32]:
@@ -194,8 +245,14 @@ def _uphill(ground: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArr
     return target
 
 
-def _cleaned(owner: NDArray[np.int32], decoding: Decoding) -> NDArray[np.int32]:
-    """Leave out what is too small or too large, fill holes of one instance, and number in the order of first pixels."""
+def _cleaned(owner: NDArray[np.int32], decoding: Decoding) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Leave out what is too small or too large, fill holes of one instance, and number in the order of first pixels.
+
+    Returns
+    -------
+    tuple
+        (y, x) instances 1, 2, ...; and (instance,) the owner that each was.
+    """
     boxes = ndimage.find_objects(owner)
     sizes = np.bincount(owner.ravel(), minlength=len(boxes) + 1)
     longest = [0, *(0 if box is None else max(part.stop - part.start for part in box) for box in boxes)]
@@ -205,8 +262,9 @@ def _cleaned(owner: NDArray[np.int32], decoding: Decoding) -> NDArray[np.int32]:
     first = first_places(owner, len(boxes))
     values = np.flatnonzero(first[1:] >= 0) + 1
     numbers = np.zeros(len(boxes) + 1, dtype=np.int32)
-    numbers[values[np.argsort(first[values])]] = np.arange(1, len(values) + 1)
-    return numbers[owner]
+    owners = values[np.argsort(first[values])]
+    numbers[owners] = np.arange(1, len(owners) + 1)
+    return numbers[owner], owners
 
 
 def first_places(labels: NDArray[np.int32], highest: int) -> NDArray[np.int64]:

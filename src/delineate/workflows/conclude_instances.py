@@ -10,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from delineate import __version__
 from delineate.execution import Cancellation, Progress, Silent, write_text
-from delineate.formats.datasets.instance_dataset import InstanceDataset, InstanceFiles
 from delineate.formats.instance_package import InstancePackage, write_instance_package
-from delineate.inference.instance_maps import InstancePredictor, whole_maps
-from delineate.inference.precision import converted
 from delineate.masks.instance_decoding import Decoding
 from delineate.masks.instance_types import types_of_instances
-from delineate.metrics.decoding_choice import DecodingChoice, HeldOutMaps, choose_decoding, decoded
+from delineate.metrics.decoding_choice import DecodingChoice, HeldOutMaps, choose_decoding, choose_worth
 from delineate.metrics.instance_scores import (
     InstanceScores,
     ScoredPicture,
@@ -32,38 +27,13 @@ from delineate.metrics.instance_scores import (
     score_picture,
     score_types,
 )
-from delineate.networks.instance_unet import MAPS, InstanceUNet
+from delineate.networks.instance_unet import MAPS
 from delineate.planning.instance_size import diameters_of, median_diameter
-from delineate.planning.likeness import is_coloured
-from delineate.workflows.run_instances import InstanceRun, instance_image
+from delineate.workflows.answer_pictures import AnsweredPicture, Answers
+from delineate.workflows.learn_candidates import learn_candidates
+from delineate.workflows.run_instances import InstanceRun
 
 SCORES = "scores.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class HeldOut:
-    """A picture that was not trained on, and what the network says of it."""
-
-    dataset: InstanceDataset
-    files: InstanceFiles
-    zoom: float
-    kind: str
-    """``grey`` or ``coloured``."""
-    instances: NDArray[np.int32]
-    """(y, x) as the network sees them, zoomed."""
-    types: NDArray[np.int64] | None
-    """By instance number."""
-    maps: NDArray[np.uint8]
-    """(map, y, x)."""
-
-    @property
-    def group(self) -> str:
-        """The data set and the kind of picture: those that are scored together."""
-        return f"{self.dataset.name}, {self.kind}"
-
-    def found(self, decoding: Decoding) -> NDArray[np.int32]:
-        """Return the instances (y, x) that are decoded."""
-        return decoded(self.maps[:MAPS], decoding)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -75,7 +45,7 @@ class InstanceConclusion:
     types: tuple[TypeScores, ...]
     pictures: tuple[ScoredPicture, ...]
     choice: DecodingChoice
-    held: tuple[HeldOut, ...]
+    held: tuple[AnsweredPicture, ...]
     before: tuple[InstanceScores, ...] = ()
     """Scores of the model that the training started from, on the same pictures; empty if it started from none."""
 
@@ -93,8 +63,9 @@ def conclude_instances(
 ) -> InstanceConclusion:
     """Predict the held-out pictures, choose the decoding by their panoptic quality, score, and write the package.
 
-    The scores are those of the chosen decoding on the pictures it was chosen on; with some ten settings and dozens of
-    pictures the difference to fresh pictures is small, and the package says so.
+    What objects look like is learnt from pictures that were trained on; it is used if it does better on the held-out
+    ones. The scores are those of the chosen decoding on the pictures it was chosen on; with some fifteen settings and
+    dozens of pictures the difference to fresh pictures is small, and the package says so.
 
     Raises
     ------
@@ -105,10 +76,12 @@ def conclude_instances(
     """
     progress, cancellation = progress or Silent(), cancellation or Cancellation()
     before = _scores_before(run, device, progress, cancellation)
-    held = _predicted(run, weights, device, progress, cancellation)
-    choice = choose_decoding(
-        [HeldOutMaps(group=one.group, kind=one.kind, maps=one.maps[:MAPS], instances=one.instances) for one in held]
-    )
+    answers = Answers.of(run, weights, device)
+    held = answers.held_out(progress, cancellation)
+    known = [HeldOutMaps(group=one.group, kind=one.kind, maps=one.maps[:MAPS], instances=one.instances) for one in held]
+    choice = choose_decoding(known)
+    if held and (scorer := learn_candidates(answers, progress, cancellation)) is not None:
+        choice = choose_worth(known, choice, scorer)
     pictures = tuple(_scored(one, choice.decoding, len(run.type_names)) for one in held)
     groups = _grouped(pictures)
     types = score_types(run.type_names, pictures)
@@ -148,53 +121,11 @@ def _scores_before(
     network, transfer = run.fresh_network()
     if run.start is None or transfer is None or not transfer.is_whole:
         return ()
-    held = _predicted(run, network.state_dict(), device, progress, cancellation)
+    held = Answers.of(run, network.state_dict(), device).held_out(progress, cancellation)
     return _grouped([_scored(one, run.start.package.decoding, 0) for one in held])
 
 
-def _predicted(
-    run: InstanceRun, weights: Mapping[str, Tensor], device: str, progress: Progress, cancellation: Cancellation
-) -> tuple[HeldOut, ...]:
-    network = InstanceUNet(types=len(run.type_names), widths=run.widths)
-    network.load_state_dict(dict(weights))
-    last = device.startswith("cpu")
-    predictor = InstancePredictor(
-        network=converted(network, device=device, precision=run.recipe.precision, channels_last=last),
-        decoding=Decoding(),
-        device=torch.device(device),
-        precision=run.recipe.precision,
-        channels_last=last,
-    )
-    progress.start("score", sum(map(len, run.held_out)))
-    held = []
-    for dataset, names, zoom in zip(run.datasets, run.held_out, run.zooms, strict=True):
-        chosen = set(names)
-        for files in (case for case in dataset.cases if case.case_id in chosen):
-            cancellation.check()
-            held.append(_answer(dataset, files, zoom, predictor))
-            progress.advance(note=files.case_id)
-    progress.finish()
-    return tuple(held)
-
-
-def _answer(dataset: InstanceDataset, files: InstanceFiles, zoom: float, predictor: InstancePredictor) -> HeldOut:
-    case = dataset.load(files)
-    seen = instance_image(case, zoom)
-    picture = seen.picture
-    maps = whole_maps(lambda rows, columns: picture[rows, columns], seen.instances.shape, predictor)
-    kind = "coloured" if is_coloured(picture) else "grey"
-    return HeldOut(
-        dataset=dataset,
-        files=files,
-        zoom=zoom,
-        kind=kind,
-        instances=seen.instances,
-        types=case.types,
-        maps=maps,
-    )
-
-
-def _scored(one: HeldOut, decoding: Decoding, n_types: int) -> ScoredPicture:
+def _scored(one: AnsweredPicture, decoding: Decoding, n_types: int) -> ScoredPicture:
     found = one.found(decoding)
     types = None
     if n_types and one.types is not None:
@@ -217,7 +148,7 @@ def _told(
     }
 
 
-def _typical(run: InstanceRun, held: Sequence[HeldOut]) -> float:
+def _typical(run: InstanceRun, held: Sequence[AnsweredPicture]) -> float:
     """Return the median diameter, in pixels, of the objects as the network sees them."""
     median = median_diameter([diameters_of(one.instances) for one in held])
     return run.diameters[0] * run.zooms[0] if math.isnan(median) else median

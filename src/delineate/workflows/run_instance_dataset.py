@@ -381,9 +381,14 @@ def _drawings(conclusion: InstanceConclusion) -> list[Drawing]:
 
 def _decoding_words(conclusion: InstanceConclusion) -> str:
     decoding, choice = conclusion.package.decoding, conclusion.choice
+    learnt = (
+        ""
+        if decoding.scorer is None
+        else f"; which of these are objects, alone or joined, was learnt, and each is worth {decoding.scorer.least:g}"
+    )
     return (
         f"Objects are decoded with foreground {decoding.foreground:g}, prominence {decoding.prominence:g}, smoothing "
-        f"{decoding.smooth:g} pixels: the best of {len(choice.tried)} settings on "
+        f"{decoding.smooth:g} pixels{learnt}: the best of {len(choice.tried)} settings on "
         f"{choice.n_pictures} held-out {'picture' if choice.n_pictures == 1 else 'pictures'}."
     )
 

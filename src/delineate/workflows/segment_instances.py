@@ -227,7 +227,8 @@ def _on_picture(
     labels = numbers[labels]
     table = _measured(labels, source.read(y, x), (y.start, x.start), pixel_um)
     table = replace(table, types=types[kept - 1], type_names=type_names, type_shares=shares[kept - 1])
-    table = replace(table, columns={**table.columns, "label": table.columns["label"] + before})
+    sure = {} if found.confidences is None else {"confidence": found.confidences[kept - 1]}
+    table = replace(table, columns={**table.columns, **sure, "label": table.columns["label"] + before})
     return FoundInstances(
         origin=(y.start, x.start),
         labels=np.where(labels > 0, labels + np.int32(before), 0).astype(np.int32),

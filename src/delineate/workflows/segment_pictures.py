@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,7 @@ def _manner(model: InstanceModel, scale: PictureScale, channel: int | None) -> d
     return {
         "software": f"delineate {__version__}",
         "model": package.identity,
-        "decoding": asdict(model.predictor.decoding),
+        "decoding": model.predictor.decoding.settings,
         "tta": model.predictor.tta,
         "types": list(package.type_names),
         "pixel_um": scale.pixel_um,

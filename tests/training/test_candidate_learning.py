@@ -1,0 +1,97 @@
+"""What objects look like is learnt from candidates whose overlap is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from delineate.masks.instance_decoding import candidates_of, decode_instances
+from delineate.metrics.candidate_quality import candidate_quality
+from delineate.metrics.contingency import instance_overlap
+from delineate.metrics.decoding_choice import (
+    CANDIDATES,
+    START,
+    DecodingChoice,
+    HeldOutMaps,
+    choose_decoding,
+    choose_worth,
+)
+from delineate.metrics.panoptic import panoptic_quality
+from delineate.training.instances.candidate_learning import learn_scorer
+
+
+def rods_and_pairs(seed: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Rods that are one instance and pairs of discs that are two, both with two summits of equal depth; and dust.
+
+    Only their shapes tell them apart.
+    """
+    generator = np.random.default_rng(seed)
+    instances, height = np.zeros((256, 256), dtype=np.int32), np.zeros((256, 256), dtype=np.float32)
+    y, x = np.mgrid[:32, :32]
+    dust = np.zeros_like(instances, dtype=bool)
+    for top in range(0, 256, 32):
+        for left in range(0, 256, 32):
+            here = (slice(top, top + 32), slice(left, left + 32))
+            kind = generator.integers(3)
+            two = np.hypot(y - 16, x - 10) <= 6, np.hypot(y - 16, x - 22) <= 6
+            count = int(instances.max())
+            if kind == 0:
+                instances[here][(abs(y - 16) <= 5) & (abs(x - 16) <= 11)] = count + 1
+            elif kind == 1:
+                instances[here][two[0]], instances[here][two[1]] = count + 1, count + 2
+            else:
+                dust[here] |= np.hypot(y - 16, x - 16) <= 2.5
+            for centre in (10, 22):
+                bump = np.exp(-((y - 16) ** 2 + (x - centre) ** 2) / 40).astype(np.float32)
+                height[here] = np.maximum(height[here], bump * (kind < 2))
+    foreground = ((instances > 0) | dust).astype(np.float32)
+    interior = np.where(dust, 0.6, 0.3 + 0.6 * height).astype(np.float32) * foreground
+    distance = ndimage.gaussian_filter(interior, 0.5)
+    return np.stack([foreground, interior, distance]), instances
+
+
+def quality(maps: NDArray[np.float32], instances: NDArray[np.int32], **changes) -> float:
+    return float(
+        panoptic_quality(instance_overlap(decode_instances(maps, replace(START, **changes)), instances)).quality
+    )
+
+
+def test_shapes_decide_where_summits_cannot() -> None:
+    maps, instances = zip(*(rods_and_pairs(seed) for seed in range(4)), strict=True)
+    candidates = [candidates_of(one, CANDIDATES) for one in maps[:3]]
+    scorer = learn_scorer(
+        np.concatenate([one.features for one in candidates]),
+        np.concatenate([candidate_quality(one, truth) for one, truth in zip(candidates, instances[:3], strict=True)]),
+        np.ones(sum(map(len, candidates))),
+        least=0.25,
+    )
+    held = [HeldOutMaps(group="a", maps=maps[3], instances=instances[3])]
+    plain = choose_decoding(held)
+    chosen = choose_worth(held, plain, scorer)
+    assert plain.quality < 0.8
+    assert chosen.quality > 0.95
+    assert chosen.decoding.scorer is not None
+    assert len(chosen.tried) == len(plain.tried) + 4
+
+
+def test_a_scorer_that_does_no_better_is_not_used() -> None:
+    maps, instances = rods_and_pairs(0)
+    candidates = candidates_of(maps, CANDIDATES)
+    nonsense = learn_scorer(candidates.features, np.zeros(len(candidates)), np.ones(len(candidates)), least=0.25)
+    held = [HeldOutMaps(group="a", maps=maps, instances=instances)]
+    before = DecodingChoice(decoding=START, quality=0.5, tried=((START, 0.5),), n_pictures=1)
+    after = choose_worth(held, before, nonsense)
+    assert after.decoding == START
+    assert after.quality == 0.5
+    assert len(after.tried) == 5
+
+
+def test_learning_is_repeatable() -> None:
+    generator = np.random.default_rng(0)
+    features, truth = generator.normal(size=(600, 24)), generator.uniform(size=600)
+    one, other = (learn_scorer(features, truth, np.ones(600), least=0.2, seed=3) for _ in range(2))
+    assert all(np.array_equal(one.arrays()[name], other.arrays()[name]) for name in one.arrays())
+    assert np.array_equal(one.worth(features), type(one).of_arrays(one.arrays(), 0.2).worth(features))
