@@ -50,7 +50,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
     document = json.loads((folder / DOCUMENT).read_bytes())
     told = {name: value for name, value in document["decoding"].items() if name != "least_worth"}
     rewrite(folder, decoding=told)
-    with pytest.raises(ModelError, match="damaged.*least_worth"):
+    with pytest.raises(ModelError, match=r"damaged.*least_worth"):
         read_instance_package(folder)
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1])
     with pytest.raises(ModelError, match="hash"):

@@ -71,6 +71,13 @@ def test_values_that_are_no_label_are_named(value, dtype, ignore):
             confusion(prediction, reference, 2, ignore=ignore)
 
 
+@pytest.mark.parametrize("shape", [(0, 0, 0), (0, 3, 4), (2, 0, 4)])
+def test_empty_volumes_are_counted_in_a_process_that_has_seen_many(shape, monkeypatch):
+    monkeypatch.setattr(compiled, "LEAST_VOXELS", 0)
+    nothing = np.zeros(shape, np.uint8)
+    assert not confusion(nothing, nothing, 2).any()
+
+
 def test_threads_give_the_rows_of_one_thread_in_the_order_of_the_structures(monkeypatch):
     rng = np.random.default_rng(5)
     levels = np.round(ndimage.gaussian_filter(rng.normal(size=(12, 30, 40)), 2) * 12).clip(-2, 2).astype(int) + 2

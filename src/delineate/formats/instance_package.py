@@ -113,8 +113,8 @@ def read_instance_package(folder: Path) -> InstancePackage:
         version = (content["format"], content["format_version"])
         if version[0] != FORMAT or version[1] not in READABLE:
             raise ModelError(
-                f"{folder}: expected {FORMAT} version {' or '.join(map(str, READABLE))}; found {version[0]} {version[1]}. Train it "
-                "again with this version of the program, or use the version that wrote it."
+                f"{folder}: expected {FORMAT} version {' or '.join(map(str, READABLE))}; found {version[0]} "
+                f"{version[1]}. Train it again with this version of the program, or use the version that wrote it."
             )
         if hashlib.sha256(data).hexdigest() != content["weights"]["sha256"]:
             raise ModelError(f"{folder / WEIGHTS} is damaged: its hash is not the one in {DOCUMENT}. Copy it again.")

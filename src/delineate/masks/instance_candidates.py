@@ -9,7 +9,7 @@ the same in every tile that holds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,13 +110,14 @@ def find_candidates(
     height
         (y, x): what the basins were found on.
     basins
-        (y, x): 0, or 1, 2, ... in the order of their first pixels, without gaps.
+        (y, x): 0, or 1, 2, ..., without gaps.
     side
         Longest height or width of a candidate in pixels; a basin may be larger, but is not joined then.
     """
     count = int(basins.max(initial=0))
-    own = _Sums.of_basins(maps, height, basins, count)
-    touching = _Touching.between(maps, height, basins, count)
+    meetings = tuple(_meetings(maps, basins))
+    own = _Sums.of_basins(maps, height, basins, _outlines(meetings, count))
+    touching = _Touching.between(height, meetings, count)
     tree = _Tree.grown(own, touching, side)
     sums = own.joined(tree, touching)
     return Candidates(basins=basins, parts=tree.parts, whole=tree.whole, features=_features(sums, tree))
@@ -139,7 +140,10 @@ class _Sums:
     """(candidate, 4): first row and column, and those behind the last."""
 
     @classmethod
-    def of_basins(cls, maps: NDArray[Any], height: NDArray[np.float32], basins: NDArray[np.int32], count: int) -> _Sums:
+    def of_basins(
+        cls, maps: NDArray[Any], height: NDArray[np.float32], basins: NDArray[np.int32], outline: Real
+    ) -> _Sums:
+        count = len(outline) - 1
         y, x = np.nonzero(basins)
         owner = basins[y, x]
 
@@ -156,7 +160,7 @@ class _Sums:
         return cls(
             moments=np.stack([np.rint(added(v)).astype(np.int64) for v in (y >= 0, y, x, y * y, x * x, y * x)], axis=1),
             values=np.stack([added(v) for v in (foreground, interior, distance, interior**2, foreground**2)], axis=1),
-            outline=_outlines(maps, basins, count),
+            outline=outline,
             highest=highest,
             box=box,
         )
@@ -192,22 +196,18 @@ class _Touching:
     """(edge, 7) what both sides have in their outlines for that edge."""
 
     @classmethod
-    def between(
-        cls, maps: NDArray[Any], height: NDArray[np.float32], basins: NDArray[np.int32], count: int
-    ) -> _Touching:
+    def between(cls, height: NDArray[np.float32], meetings: Sequence[_Meeting], count: int) -> _Touching:
         codes, passes, places, edges, sums = [], [], [], [], []
-        for (here, there), owners, shares_edge in _meetings(basins):
-            both = (owners > 0).all(axis=1)
-            here, there, low_high = (here[0][both], here[1][both]), (there[0][both], there[1][both]), owners[both]
-            ordered = np.sort(low_high, axis=1)
+        for met in meetings:
+            both = np.flatnonzero((met.owners > 0).all(axis=1))
+            here, there = ((y[both], x[both]) for y, x in (met.here, met.there))
+            ordered = np.sort(met.owners[both], axis=1)
             codes.append(ordered[:, 0] * (count + 1) + ordered[:, 1])
             passes.append(np.minimum(height[here], height[there]).astype(np.float64))
             places.append(np.stack([*here, *there], axis=1))
-            if shares_edge:
+            if met.sides is not None:
                 edges.append(ordered)
-                sums.append(
-                    _edge_values(maps, here, there, low_high[:, 1]) + _edge_values(maps, there, here, low_high[:, 0])
-                )
+                sums.append(met.sides[0][both] + met.sides[1][both])
         code, height_of, place = np.concatenate(codes), np.concatenate(passes), np.concatenate(places)
         order = np.lexsort((*place.T[::-1], -height_of))
         _, first = np.unique(code[order], return_index=True)
@@ -311,44 +311,50 @@ Places = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Rows and columns of pixels."""
 
 
-def _meetings(basins: NDArray[np.int32]) -> Iterator[tuple[tuple[Places, Places], Whole, bool]]:
-    """Yield pixels and neighbours of another basin or none, the owners (pixel, 2), and whether they share an edge."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Meeting:
+    """Pixels, and their neighbours in one direction, where the two belong to different basins or one to none."""
+
+    here: Places
+    there: Places
+    owners: Whole
+    """(pixel, 2)."""
+    sides: tuple[Real, Real] | None
+    """Twice (pixel, 7): what the outline has there, seen from here and from there; None if they share no edge."""
+
+
+def _meetings(maps: NDArray[Any], basins: NDArray[np.int32]) -> Iterator[_Meeting]:
     height, width = basins.shape
     for down, across in _SHIFTS:
-        here = basins[: height - down, max(0, -across) : width - max(0, across)]
-        there = basins[down:, max(0, across) : width + min(0, across)]
-        y, x = np.nonzero(here != there)
+        first = basins[: height - down, max(0, -across) : width - max(0, across)]
+        second = basins[down:, max(0, across) : width + min(0, across)]
+        y, x = np.nonzero(first != second)
         x = x + max(0, -across)
-        places = (y, x), (y + down, x + across)
-        owners = np.stack([basins[place] for place in places], axis=1).astype(np.int64)
-        yield places, owners, down + abs(across) == 1
+        here, there = (y, x), (y + down, x + across)
+        owners = np.stack([basins[here], basins[there]], axis=1).astype(np.int64)
+        shares_edge = down + abs(across) == 1
+        yield _Meeting(
+            here=here, there=there, owners=owners, sides=_sides(maps, here, there, owners) if shares_edge else None
+        )
 
 
-def _edge_values(maps: NDArray[Any], inside: Places, outside: Places, beyond: Whole) -> Real:
-    """Return (edge, 7) what the outline has at pixel edges, from within; ``beyond`` owns the pixels outside."""
-    foreground, interior, distance = maps
-    columns = (
-        np.ones(len(beyond)),
-        beyond == 0,
-        foreground[inside],
-        interior[inside],
-        foreground[outside],
-        interior[outside],
-        distance[inside],
+def _sides(maps: NDArray[Any], here: Places, there: Places, owners: Whole) -> tuple[Real, Real]:
+    """Return twice (edge, 7) what the outline has at pixel edges, seen from either side."""
+    ones = np.ones(len(owners))
+    near, far = ([plane[place].astype(np.float64) for plane in maps] for place in (here, there))
+    return (
+        np.stack([ones, owners[:, 1] == 0, near[0], near[1], far[0], far[1], near[2]], axis=1),
+        np.stack([ones, owners[:, 0] == 0, far[0], far[1], near[0], near[1], far[2]], axis=1),
     )
-    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
-def _outlines(maps: NDArray[Any], basins: NDArray[np.int32], count: int) -> Real:
+def _outlines(meetings: Sequence[_Meeting], count: int) -> Real:
     """Return (basin + 1, 7) the sums over the outline of every basin; the plane's border is no outline."""
     total = np.zeros((count + 1, 7))
-    for (here, there), owners, shares_edge in _meetings(basins):
-        if not shares_edge:
-            continue
-        for inside, outside, side in ((here, there, 0), (there, here, 1)):
-            values = _edge_values(maps, inside, outside, owners[:, 1 - side])
+    for met in meetings:
+        for owner, values in zip(met.owners.T, met.sides or (), strict=False):
             for column in range(7):
-                total[:, column] += np.bincount(owners[:, side], weights=values[:, column], minlength=count + 1)
+                total[:, column] += np.bincount(owner, weights=values[:, column], minlength=count + 1)
     total[0] = 0
     return total
 

@@ -13,7 +13,7 @@ then many stand out, and what is worth most together of them and their unions is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,8 @@ from delineate.errors import GeometryError, UsageError
 from delineate.masks.candidate_scorer import CandidateScorer
 from delineate.masks.compiled import kernels
 from delineate.masks.instance_candidates import Candidates, find_candidates
-from delineate.masks.summits import leading_from
+from delineate.masks.summits import KERNELS, leading_from
 
-KERNELS = "delineate.masks.climbing_kernels"
 WORK_PER_PIXEL = 4
 """Of climbing, in voxels of the kernels that :data:`delineate.masks.compiled.LEAST_VOXELS` was measured on."""
 
@@ -127,7 +126,7 @@ def decode_scored(maps: NDArray[Any], decoding: Decoding) -> tuple[NDArray[np.in
     """
     _require_maps(maps)
     if decoding.scorer is None:
-        return _basins(maps, _height(maps, decoding), decoding), None
+        return _cleaned(_basins(maps, _height(maps, decoding), decoding), decoding)[0], None
     candidates = candidates_of(maps, decoding)
     worth = decoding.scorer.worth(candidates.features)
     found, owners = _cleaned(candidates.painted(candidates.taken(worth - decoding.scorer.least)), decoding)
@@ -138,8 +137,7 @@ def candidates_of(maps: NDArray[Any], decoding: Decoding) -> Candidates:
     """Return the candidates of a plane, among which :func:`decode_scored` chooses."""
     _require_maps(maps)
     height = _height(maps, decoding)
-    every = replace(decoding, least_pixels=1, largest=max(height.shape) + 1)  # what is left out is decided at the end
-    return find_candidates(maps, height, _basins(maps, height, every), decoding.largest)
+    return find_candidates(maps, height, _basins(maps, height, decoding), decoding.largest)
 
 
 def _require_maps(maps: NDArray[Any]) -> None:
@@ -148,9 +146,9 @@ def _require_maps(maps: NDArray[Any]) -> None:
 
 
 def _basins(maps: NDArray[Any], height: NDArray[np.float32], decoding: Decoding) -> NDArray[np.int32]:
+    """Return the number of the summit that each foreground pixel belongs to; 0: none."""
     foreground = maps[0] >= decoding.foreground
-    owner = _grown(_climbed(height, foreground, decoding), height, foreground, decoding.grow)
-    return _cleaned(owner, decoding)[0]
+    return _grown(_climbed(height, foreground, decoding), height, foreground, decoding.grow)
 
 
 def _height(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from delineate.masks.compiled import kernels
 
-KERNELS = "delineate.masks.summit_kernels"
+KERNELS = "delineate.masks.climbing_kernels"
 PIXELS_PER_SUMMIT = 1 << 10
 """Of its window that are worth compiled kernels."""
 

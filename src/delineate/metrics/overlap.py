@@ -110,7 +110,7 @@ def survey(prediction: NDArray[Any], reference: NDArray[Any], n_labels: int, *, 
         If a dtype is not integer, ``n_labels`` is not between 1 and 4096, or a value lies outside the labels.
     """
     _validate(prediction, reference, n_labels)
-    compiled = kernels(KERNELS, reference.size) if reference.ndim == 3 else None
+    compiled = kernels(KERNELS, reference.size) if reference.ndim == 3 and reference.size else None
     found = None if compiled is None else _surveyed(compiled, prediction, reference, n_labels, ignore)
     if found is not None:
         return found
