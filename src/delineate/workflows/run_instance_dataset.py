@@ -36,6 +36,7 @@ from delineate.training.loop import TrainedFold
 from delineate.training.machine import AUTO, find_machine
 from delineate.workflows.conclude_instances import InstanceConclusion, conclude_instances
 from delineate.workflows.hold_out_instances import FOLDS
+from delineate.workflows.learn_candidates import SHARE
 from delineate.workflows.run_folder import INSTANCE_PLAN
 from delineate.workflows.run_instances import (
     TRAINING,
@@ -54,6 +55,8 @@ FORWARD_SHARE = 0.3
 """Time of predicting a pixel relative to training on it."""
 DECODING_SECONDS = 0.4e-6
 """Per pixel and decoding, measured on one core."""
+LEARNING_SECONDS = 3.0
+"""Of a scorer of candidates, on two cores."""
 REPORT_SECONDS = 10.0
 MOST_WARNINGS = 12
 MOST_RESERVE = 0.3
@@ -294,7 +297,8 @@ def _fitted(run: InstanceRun, step_seconds: float, left: float, budget: float) -
     passes = 1 if run.start is None else 2  # what the training starts from is scored too
     searched = MOST_SETTINGS * min(pixels, groups * float(MOST_PIXELS))
     scoring = passes * pixels * (per_pixel + 2 * DECODING_SECONDS) + searched * DECODING_SECONDS
-    reserve = min(REPORT_SECONDS + min(scoring, 4 * pixels * per_pixel + 30), MOST_RESERVE * budget)
+    learning = LEARNING_SECONDS + SHARE * left  # which candidates are objects
+    reserve = min(REPORT_SECONDS + learning + min(scoring, 4 * pixels * per_pixel + 30), MOST_RESERVE * budget)
     seconds = max(1.0, left - reserve)
     steps = max(LEAST_STEPS, round(seconds / step_seconds))
     reason = (
