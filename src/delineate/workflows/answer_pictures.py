@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,8 +95,10 @@ class Answers:
 
     def trained_on(
         self, pixels: int, seconds: float, progress: Progress, cancellation: Cancellation
-    ) -> tuple[AnsweredPicture, ...]:
+    ) -> Iterator[AnsweredPicture]:
         """Answer for some pictures of every data set that it was trained on: so many pixels each, in so much time.
+
+        The time is that of the whole loop over them.
 
         Raises
         ------
@@ -109,18 +111,17 @@ class Answers:
             for dataset, names in zip(self.run.datasets, self.run.held_out, strict=True)
         ]
         progress.start("candidates", sum(map(len, known)))
-        answered: list[AnsweredPicture] = []
         for index, cases in enumerate(known):
             began, seen = time.monotonic(), 0
             for place in generator.permutation(len(cases)).tolist():
                 cancellation.check()
                 if seen >= pixels or time.monotonic() - began > seconds / len(known):
                     break
-                answered.append(self._one(index, cases[place]))
-                seen += answered[-1].instances.size
+                answer = self._one(index, cases[place])
+                seen += answer.instances.size
+                yield answer
                 progress.advance(note=cases[place].case_id)
         progress.finish()
-        return tuple(answered)
 
     def _one(self, index: int, files: InstanceFiles) -> AnsweredPicture:
         dataset, zoom = self.run.datasets[index], self.run.zooms[index]

@@ -18,7 +18,7 @@ from delineate.workflows.answer_pictures import Answers
 PIXELS = 1 << 25
 """Per data set that are learnt from."""
 SHARE = 0.05
-"""Of the time for training that the answers may take."""
+"""Of the time for training that looking at pictures may take."""
 LEAST_TRUE, LEAST_CANDIDATES = 100, 500
 """Fewer teach nothing that holds elsewhere."""
 
@@ -39,7 +39,6 @@ def learn_candidates(answers: Answers, progress: Progress, cancellation: Cancell
     features: dict[str, list[np.ndarray]] = {}
     quality: dict[str, list[np.ndarray]] = {}
     for one in answers.trained_on(PIXELS, seconds, progress, cancellation):
-        cancellation.check()
         candidates = candidates_of(one.maps[:MAPS].astype(np.float32) / 255, CANDIDATES)
         features.setdefault(one.group, []).append(candidates.features)
         quality.setdefault(one.group, []).append(candidate_quality(candidates, one.instances))
