@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from delineate.formats.instance_package import InstancePackage, write_instance_package
+from delineate.masks.candidate_features import FEATURES
 from delineate.masks.candidate_scorer import CandidateScorer
-from delineate.masks.instance_candidates import FEATURES
 from delineate.masks.instance_decoding import Decoding
 from delineate.networks.instance_unet import InstanceUNet
 

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from delineate.errors import ModelError
+from delineate.masks.candidate_features import FEATURES
 from delineate.masks.candidate_scorer import FARTHEST, CandidateScorer
-from delineate.masks.instance_candidates import FEATURES, MOST_BASINS, Candidates, find_candidates
+from delineate.masks.candidate_tree import MOST_BASINS
+from delineate.masks.instance_candidates import Candidates, find_candidates
 from delineate.masks.instance_decoding import Decoding, decode_instances, decode_scored
 from delineate.metrics.candidate_quality import candidate_quality
 from instance_models import random_scorer

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delineate.errors import ModelError
-from delineate.masks.instance_candidates import FEATURES, Real
+from delineate.masks.basin_borders import Real
+from delineate.masks.candidate_features import FEATURES
 
 FARTHEST = 4.0
 """Standard deviations from the mean beyond which a feature counts as if it were so far."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from delineate.masks.basin_borders import Real
 from delineate.masks.candidate_scorer import FARTHEST, CandidateScorer
-from delineate.masks.instance_candidates import Real
 
 HIDDEN = (48, 24)
 """Outputs of the layers before the last."""
@@ -27,7 +27,7 @@ def learn_scorer(features: Real, quality: Real, weights: Real, *, least: float, 
     Parameters
     ----------
     features
-        (candidate, feature), see :data:`delineate.masks.instance_candidates.FEATURES`.
+        (candidate, feature), see :data:`delineate.masks.candidate_features.FEATURES`.
     quality
         (candidate,) the IoU with a true instance.
     weights
