@@ -163,8 +163,9 @@ def test_an_empty_plane_has_no_candidates() -> None:
 
 
 def test_a_scorer_is_the_same_after_a_file_and_tells_how_sure_it_is() -> None:
-    scorer = CandidateScorer.of_arrays(random_scorer().arrays(), 0.1)
-    again = CandidateScorer.of_arrays(scorer.arrays(), scorer.least)
+    scorer = CandidateScorer.of_arrays(random_scorer().arrays(), random_scorer(least=0.1).settings)
+    again = CandidateScorer.of_arrays(scorer.arrays(), scorer.settings)
+    assert again.least == 0.1
     features = example(3)[2].features
     assert np.array_equal(scorer.worth(features), again.worth(features))
     assert np.array_equal(scorer.worth(features)[5:9], scorer.worth(features[5:9]))
@@ -185,8 +186,10 @@ def test_a_scorer_is_the_same_after_a_file_and_tells_how_sure_it_is() -> None:
 def test_a_scorer_that_does_not_fit_is_refused() -> None:
     arrays = random_scorer().arrays()
     with pytest.raises(ModelError, match="24 features to one finite value"):
-        CandidateScorer.of_arrays(arrays | {"mean": np.zeros(5)}, 0.1)
+        CandidateScorer.of_arrays(arrays | {"mean": np.zeros(5)}, random_scorer().settings)
     with pytest.raises(ModelError, match="24 features to one finite value"):
-        CandidateScorer.of_arrays(arrays | {"1.weight": np.full((6, 1), np.nan)}, 0.1)
+        CandidateScorer.of_arrays(arrays | {"1.weight": np.full((6, 1), np.nan)}, random_scorer().settings)
     with pytest.raises(ModelError, match=r"Expected a scorer's mean, deviation"):
-        CandidateScorer.of_arrays({name: array for name, array in arrays.items() if name != "0.offset"}, 0.1)
+        CandidateScorer.of_arrays(
+            {name: array for name, array in arrays.items() if name != "0.offset"}, random_scorer().settings
+        )

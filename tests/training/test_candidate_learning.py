@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from delineate.masks.instance_decoding import candidates_of, decode_instances
+from delineate.masks.instance_decoding import candidates_of, decode_instances, decode_scored
 from delineate.metrics.candidate_quality import candidate_quality
 from delineate.metrics.contingency import instance_overlap
 from delineate.metrics.decoding_choice import (
@@ -77,6 +77,36 @@ def test_shapes_decide_where_summits_cannot() -> None:
     assert len(chosen.tried) == len(plain.tried) + 4
 
 
+def test_confidences_are_right_on_held_out_pictures() -> None:
+    """The truth has holes here that the learning did not see: two in five instances are not there."""
+    maps, instances = zip(*(rods_and_pairs(seed) for seed in range(8)), strict=True)
+    candidates = [candidates_of(one, CANDIDATES) for one in maps[:4]]
+    scorer = learn_scorer(
+        np.concatenate([one.features for one in candidates]),
+        np.concatenate([candidate_quality(one, truth) for one, truth in zip(candidates, instances[:4], strict=True)]),
+        np.ones(sum(map(len, candidates))),
+        least=0.25,
+    )
+    fewer = [np.where(truth % 5 < 3, truth, 0).astype(np.int32) for truth in instances]
+    held = [HeldOutMaps(group="a", maps=m, instances=t) for m, t in zip(maps[4:6], fewer[4:6], strict=True)]
+    before = DecodingChoice(decoding=START, quality=0.0, tried=(), n_pictures=2)
+    decoding = choose_worth(held, before, scorer).decoding
+    told, true = [], []
+    for one, truth in zip(maps[6:], fewer[6:], strict=True):
+        found, sure = decode_scored(one, decoding)
+        assert sure is not None
+        told += sure.tolist()
+        true += [_best(found == number, truth) for number in range(1, len(sure) + 1)]
+    assert abs(np.mean(told) - np.mean(true)) < 0.1
+    assert np.mean(told) < 0.75
+
+
+def _best(mask: NDArray[np.bool_], truth: NDArray[np.int32]) -> float:
+    number = np.bincount(truth[mask]).argmax()
+    iou = float((mask & (truth == number)).sum() / (mask | (truth == number)).sum()) if number else 0.0
+    return iou if iou > 0.5 else 0.0
+
+
 def test_a_scorer_that_does_no_better_is_not_used() -> None:
     maps, instances = rods_and_pairs(0)
     candidates = candidates_of(maps, CANDIDATES)
@@ -94,4 +124,4 @@ def test_learning_is_repeatable() -> None:
     features, truth = generator.normal(size=(600, 24)), generator.uniform(size=600)
     one, other = (learn_scorer(features, truth, np.ones(600), least=0.2, seed=3) for _ in range(2))
     assert all(np.array_equal(one.arrays()[name], other.arrays()[name]) for name in one.arrays())
-    assert np.array_equal(one.worth(features), type(one).of_arrays(one.arrays(), 0.2).worth(features))
+    assert np.array_equal(one.worth(features), type(one).of_arrays(one.arrays(), one.settings).worth(features))

@@ -14,9 +14,10 @@ from delineate.cli.main import main
 from delineate.errors import DatasetError, Interrupted, UsageError
 from delineate.execution import Cancellation, Silent
 from delineate.formats.instance_package import read_instance_package
+from delineate.metrics.decoding_choice import LEAST_WORTH
 from delineate.planning import instance_network
 from delineate.workflows import conclude_instances as conclude
-from delineate.workflows import run_instance_dataset, run_instances
+from delineate.workflows import learn_candidates, run_instance_dataset, run_instances
 from delineate.workflows.run_instance_dataset import InstanceSettings
 from delineate.workflows.run_instances import plan_instances
 from delineate.workflows.start_instances import read_instance_start
@@ -62,6 +63,22 @@ def test_a_folder_becomes_a_model_and_a_page(tmp_path: Path, capsys: pytest.Capt
     assert "pixel_um was 0.5" in capsys.readouterr().err
     assert main([*common, "--source", "others=?"]) == 2
     assert main([*common, "--source", "nothing"]) == 2
+
+
+def test_what_objects_look_like_is_learnt_and_used_if_it_helps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learn_candidates, "LEAST_TRUE", 1)
+    monkeypatch.setattr(learn_candidates, "LEAST_CANDIDATES", 5)
+    data = write_dataset(tmp_path / "dots", types=True)
+    assert main(["run", str(data), "-o", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    package = read_instance_package(tmp_path / "run" / "model")
+    tried = int(package.facts["scored_on"].split()[-1])
+    assert tried > 8 + len(LEAST_WORTH) - 1
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert ("was learnt" in page) == (package.decoding.scorer is not None)
+    if package.decoding.scorer is not None:
+        assert package.decoding.scorer.least in LEAST_WORTH
 
 
 class _StopsLater(Silent):

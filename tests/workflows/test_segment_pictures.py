@@ -29,7 +29,7 @@ from delineate.workflows import nuclei_model
 from delineate.workflows.nuclei_model import open_nuclei_model
 from delineate.workflows.segment_instances import InstanceModel, PictureScale, load_instance_model
 from delineate.workflows.segment_pictures import segment_pictures
-from instance_models import random_network, write_model
+from instance_models import SCORED, random_network, write_model
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,22 @@ def test_labels_and_tables_do_not_depend_on_the_tile(model: InstanceModel, zoom:
         for name in one:
             assert np.allclose(one[name], two[name]), name
         assert (table.types[first] == other.types[second]).all()
+
+
+def test_objects_tell_how_sure_they_are(model: InstanceModel, tmp_path: Path) -> None:
+    write_model(tmp_path / "model", decoding=SCORED)
+    Image.fromarray(picture(3, (200, 220))).save(tmp_path / "p.png")
+    arguments = ["nuclei", str(tmp_path / "p.png"), "-o", str(tmp_path / "out"), "--model", str(tmp_path / "model")]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    with (tmp_path / "out" / "p.csv").open(newline="") as stream:
+        told = [float(row["confidence"]) for row in csv.DictReader(stream)]
+    assert len(told) > 10
+    assert len(set(told)) > 5
+    assert all(0 <= value <= 1 for value in told)
+    features = json.loads((tmp_path / "out" / "p.geojson").read_text())["features"]
+    shown = [feature["properties"]["measurements"]["Confidence"] for feature in features]
+    assert shown == pytest.approx(told, abs=1e-4)
+    assert "confidence" not in model.segment(picture())[1].columns
 
 
 def test_places_shapes_and_outlines_are_those_of_the_labels(model: InstanceModel) -> None:

@@ -155,4 +155,4 @@ def _decoding_of(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Deco
     named = {name.removeprefix(SCORER): tensor.numpy() for name, tensor in tensors.items() if name.startswith(SCORER)}
     if not named:
         return plain
-    return replace(plain, scorer=CandidateScorer.of_arrays(named, float(told["least_worth"])))
+    return replace(plain, scorer=CandidateScorer.of_arrays(named, told))

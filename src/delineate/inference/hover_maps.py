@@ -51,7 +51,7 @@ class HoverPredictor:
         return joined[:, : rows.stop - rows.start, : columns.stop - columns.start]
 
     def decode(self, maps: NDArray[Any]) -> Decoded:
-        """Return the nuclei (y, x) of maps (3, y, x), numbered in the order of their first pixels."""
+        """Return the nuclei (y, x) of maps (3, y, x) in the order of their first pixels; none is told to be sure."""
         foreground, horizontal, vertical = maps.astype(np.float64)
         found = decode_hover(foreground, horizontal, vertical, self.decoding)
         numbers, first = np.unique(found, return_index=True)

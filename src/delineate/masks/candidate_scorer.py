@@ -36,6 +36,9 @@ class CandidateScorer:
     least: float
     """A candidate is taken if it is worth more; half of the panoptic quality that is reached makes that quality largest
     (a candidate adds its IoU to the numerator and one half to the denominator)."""
+    offset: float = 0.0
+    slope: float = 1.0
+    """Of the line from what an instance is worth to what IoU was found on pictures that nobody had learnt from."""
 
     def __post_init__(self) -> None:
         width = len(FEATURES)
@@ -44,6 +47,7 @@ class CandidateScorer:
             fits = fits and weights.ndim == 2 and weights.shape == (width, len(offsets))
             width = len(offsets)
         values = [self.mean, self.deviation, *(part for layer in self.layers for part in layer)]
+        values.append(np.array([self.least, self.offset, self.slope]))
         if not fits or width != 1 or not all(np.isfinite(part).all() for part in values):
             raise ModelError(
                 f"A scorer of candidates takes {len(FEATURES)} features to one finite value; found layers of "
@@ -64,6 +68,15 @@ class CandidateScorer:
         worth: Real = values[:, 0]
         return worth
 
+    def confidence(self, worth: Real) -> Real:
+        """Return the IoU with a true instance that can be expected, 0 to 1, of instances with such a worth."""
+        return np.clip(self.offset + self.slope * worth, 0, 1)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """Its single numbers by name, as a model's document tells them."""
+        return {"least_worth": self.least, "confidence_offset": self.offset, "confidence_slope": self.slope}
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the values by name, as :meth:`of_arrays` takes them."""
         named: dict[str, NDArray[Any]] = {"mean": self.mean, "deviation": self.deviation}
@@ -72,8 +85,8 @@ class CandidateScorer:
         return {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in named.items()}
 
     @classmethod
-    def of_arrays(cls, named: Mapping[str, NDArray[Any]], least: float) -> CandidateScorer:
-        """Return the scorer whose values these are.
+    def of_arrays(cls, named: Mapping[str, NDArray[Any]], settings: Mapping[str, float]) -> CandidateScorer:
+        """Return the scorer whose values and settings these are.
 
         Raises
         ------
@@ -86,4 +99,14 @@ class CandidateScorer:
             raise ModelError(f"Expected a scorer's {', '.join(names)}; found {', '.join(sorted(named)) or 'nothing'}.")
         values = {name: np.asarray(array, dtype=np.float64) for name, array in named.items()}
         layers = tuple((values[f"{index}.weight"], values[f"{index}.offset"]) for index in range(count))
-        return cls(mean=values["mean"], deviation=values["deviation"], layers=layers, least=least)
+        least, offset, slope = (
+            float(settings[name]) for name in ("least_worth", "confidence_offset", "confidence_slope")
+        )
+        return cls(
+            mean=values["mean"],
+            deviation=values["deviation"],
+            layers=layers,
+            least=least,
+            offset=offset,
+            slope=slope,
+        )

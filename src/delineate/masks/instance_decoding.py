@@ -76,9 +76,9 @@ class Decoding:
 
     @property
     def settings(self) -> dict[str, float]:
-        """Thresholds and lengths by name, as a model's document tells them; of a scorer, what a candidate is worth."""
+        """Thresholds and lengths by name, and the single numbers of a scorer, as a model's document tells them."""
         plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "scorer"}
-        return plain if self.scorer is None else {**plain, "least_worth": self.scorer.least}
+        return plain if self.scorer is None else plain | self.scorer.settings
 
     @property
     def halo(self) -> int:
@@ -130,7 +130,7 @@ def decode_scored(maps: NDArray[Any], decoding: Decoding) -> tuple[NDArray[np.in
     candidates = candidates_of(maps, decoding)
     worth = decoding.scorer.worth(candidates.features)
     found, owners = _cleaned(candidates.painted(candidates.taken(worth - decoding.scorer.least)), decoding)
-    return found, np.clip(worth[owners - 1], 0, 1)
+    return found, decoding.scorer.confidence(worth[owners - 1])
 
 
 def candidates_of(maps: NDArray[Any], decoding: Decoding) -> Candidates:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from delineate.errors import UsageError
 from delineate.masks.candidate_scorer import CandidateScorer
-from delineate.masks.instance_decoding import Decoding, decode_instances
+from delineate.masks.instance_decoding import Decoding, decode_instances, decode_scored
 from delineate.metrics.contingency import InstanceOverlap, instance_overlap
 from delineate.metrics.panoptic import PanopticQuality, panoptic_quality
 
@@ -36,6 +36,10 @@ CANDIDATES = replace(START, foreground=0.4, prominence=0.04)
 """Of these summits, alone or joined, a scorer chooses."""
 LEAST_WORTH = (0.2, 0.25, 0.3, 0.35)
 """What a candidate must be worth to be taken: these are tried."""
+MATCH = 0.5
+"""IoU above which an instance is a true one."""
+LEAST_FOUND = 50
+"""Instances from which confidences are learnt."""
 AS_GOOD = 0.003
 """Panoptic quality that fewer missed instances may cost."""
 MOST_SETTINGS = 15
@@ -115,8 +119,36 @@ def choose_worth(held: Sequence[HeldOutMaps], choice: DecodingChoice, scorer: Ca
     tried = (*choice.tried, *scored.items())
     if not best > choice.quality:
         return replace(choice, tried=tried)
-    decoding = next(option for option, quality in scored.items() if quality >= best - AS_GOOD)
-    return replace(choice, decoding=decoding, quality=scored[decoding], tried=tried)
+    chosen = next(option for option, quality in scored.items() if quality >= best - AS_GOOD)
+    return replace(choice, decoding=_calibrated(chosen, [*first, *second]), quality=scored[chosen], tried=tried)
+
+
+def _calibrated(decoding: Decoding, held: Sequence[HeldOutMaps]) -> Decoding:
+    """Return the decoding with confidences that are right on held-out pictures, all groups counting the same.
+
+    A scorer learns from pictures that the network knows, and is too sure of others.
+    """
+    told: dict[str, list[NDArray[np.float64]]] = {}
+    for one in held:
+        found, sure = decode_scored(_fractions(one.maps), decoding)
+        if sure is not None:
+            told.setdefault(one.group, []).append(np.stack([sure, _matched(found, one.instances, len(sure))], axis=1))
+    points = [np.concatenate(of_group) for of_group in told.values()]
+    weights = np.concatenate([np.full(len(group), 1 / max(len(group), 1)) for group in points])
+    sure, true = np.concatenate(points).T
+    if decoding.scorer is None or len(sure) < LEAST_FOUND or np.ptp(sure) == 0:
+        return decoding
+    slope, offset = np.polyfit(sure, true, 1, w=np.sqrt(weights))
+    if slope <= 0:
+        return decoding
+    return replace(decoding, scorer=replace(decoding.scorer, offset=float(offset), slope=float(slope)))
+
+
+def _matched(found: NDArray[np.int32], instances: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+    """Return, per found instance 1, 2, ..., the IoU with the one that it matches, 0 without a match."""
+    overlap, best = instance_overlap(found, instances), np.zeros(count)
+    np.maximum.at(best, overlap.predicted_ids[overlap.predicted] - 1, overlap.iou)
+    return np.where(best > MATCH, best, 0.0)
 
 
 @dataclass(kw_only=True)
@@ -164,7 +196,11 @@ def overlaps_by_group(held: Sequence[HeldOutMaps], decoding: Decoding) -> dict[s
 
 def decoded(maps: NDArray[Any], decoding: Decoding) -> NDArray[np.int32]:
     """Return the instances (y, x) of maps (3, y, x), fractions or bytes."""
-    return decode_instances(maps.astype(np.float32) / 255 if maps.dtype == np.uint8 else maps, decoding)
+    return decode_instances(_fractions(maps), decoding)
+
+
+def _fractions(maps: NDArray[Any]) -> NDArray[Any]:
+    return maps.astype(np.float32) / 255 if maps.dtype == np.uint8 else maps
 
 
 def pooled_quality(pairs: Sequence[InstanceOverlap]) -> PanopticQuality:

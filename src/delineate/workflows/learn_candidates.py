@@ -10,9 +10,9 @@ from delineate.execution import Cancellation, Progress
 from delineate.masks.candidate_scorer import CandidateScorer
 from delineate.masks.instance_decoding import candidates_of
 from delineate.metrics.candidate_quality import candidate_quality
-from delineate.metrics.decoding_choice import CANDIDATES, LEAST_WORTH
+from delineate.metrics.decoding_choice import CANDIDATES, LEAST_WORTH, MATCH
 from delineate.networks.instance_unet import MAPS
-from delineate.training.instances.candidate_learning import MATCH, learn_scorer
+from delineate.training.instances.candidate_learning import learn_scorer
 from delineate.workflows.answer_pictures import Answers
 
 PIXELS = 1 << 25

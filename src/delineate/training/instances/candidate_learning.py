@@ -12,13 +12,12 @@ from torch import Tensor
 
 from delineate.masks.basin_borders import Real
 from delineate.masks.candidate_scorer import FARTHEST, CandidateScorer
+from delineate.metrics.decoding_choice import MATCH
 
 HIDDEN = (48, 24)
 """Outputs of the layers before the last."""
 STEPS, BATCH = 2000, 256
 LEARNING_RATE, WEIGHT_DECAY = 5e-3, 5e-2
-MATCH = 0.5
-"""IoU above which a candidate is a true instance: no two can be of the same."""
 
 
 def learn_scorer(features: Real, quality: Real, weights: Real, *, least: float, seed: int = 0) -> CandidateScorer:
