@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from skimage.measure import regionprops_table
 
+from delineate.formats.instance_package import read_instance_package
 from delineate.inference.instance_maps import COLUMNS, ROWS
 from delineate.masks.hover_decoding import decode_hover, hover_targets
-from delineate.masks.instance_decoding import Decoding, decode_instances
+from delineate.masks.instance_decoding import decode_instances
 from delineate.masks.instance_shapes import measure_instances
 from delineate.masks.instance_targets import instance_targets
 from delineate.metrics import (
@@ -40,6 +41,7 @@ from delineate.networks.instance_unet import InstanceUNet, fused
 from delineate.planning.instance_network import WIDE
 from delineate.training.allocator import KEPT_BYTES_PREDICTING, keep_memory
 from delineate.training.machine import find_machine
+from delineate.workflows.nuclei_model import SHIPPED, UNTYPED
 
 SIDE, STEP, RADIUS = 4000, 40, 12
 SHAPES = (
@@ -159,7 +161,8 @@ def measure() -> list[dict[str, Any]]:
     reference = nuclei(0)
     small = reference[:1024, :1024]
     maps, offsets = instance_targets(small).stacked(), hover_targets(small)
-    decode = by_the_clock(lambda: decode_instances(maps, Decoding())) / (small.size / 1e6)
+    decoding = read_instance_package(SHIPPED / UNTYPED).decoding
+    decode = by_the_clock(lambda: decode_instances(maps, decoding)) / (small.size / 1e6)
     theirs = by_the_clock(lambda: decode_hover(maps[0], offsets[0], offsets[1])) / (small.size / 1e6)
     shapes = by_the_clock(lambda: measure_instances(small))
     peer = by_the_clock(lambda: regionprops_table(small, properties=SHAPES))  # type: ignore[no-untyped-call]
@@ -191,13 +194,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     reference, found = nuclei(0), nuclei(1)
     small = reference[:1024, :1024]
-    maps = instance_targets(small).stacked()
+    maps, decoding = instance_targets(small).stacked(), read_instance_package(SHIPPED / UNTYPED).decoding
     result = {
         "nuclei": int(reference.max()),
         "scores of 4000 x 4000, s": spent(lambda: score_everything(found, reference)),
         "detection by centres, s": spent(lambda: detect_all(int(reference.max()))),
         "shapes of 4000 x 4000, s": spent(lambda: measure_instances(reference)),
-        "decoding, s per Mpx": spent(lambda: decode_instances(maps, Decoding())) / (small.size / 1e6),
+        "decoding, s per Mpx": spent(lambda: decode_instances(maps, decoding)) / (small.size / 1e6),
         **networks(options.seconds, options.hovernet),
     }
     print(json.dumps({name: round(value, 3) for name, value in result.items()}, indent=1))
