@@ -79,6 +79,23 @@ def test_objects_tell_how_sure_they_are(model: InstanceModel, tmp_path: Path) ->
     assert "confidence" not in model.segment(picture())[1].columns
 
 
+def test_a_confidence_can_be_asked_for(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", decoding=SCORED)
+    counts = []
+    for least in (0.0, 0.5, 0.9):
+        asked = open_nuclei_model(folder, device="cpu", precision="float32", confidence=least)
+        sure = asked.segment(picture(3, (200, 220)))[1].columns["confidence"]
+        assert (sure >= least).all()
+        counts.append(len(sure))
+    assert counts[0] > counts[-1]
+    with pytest.raises(UsageError, match=r"from 0 to below 1; got 1\.5"):
+        open_nuclei_model(folder, device="cpu", confidence=1.5)
+    with pytest.raises(UsageError, match="from 0 to below 1; got nan"):
+        open_nuclei_model(folder, device="cpu", confidence=float("nan"))
+    with pytest.raises(UsageError, match="tells no confidence"):
+        open_nuclei_model(write_model(tmp_path / "plain"), device="cpu", confidence=0.5)
+
+
 def test_places_shapes_and_outlines_are_those_of_the_labels(model: InstanceModel) -> None:
     labels, table = model.segment(picture(1), scale=PictureScale(pixel_um=0.5), tile=64)
     sizes = np.bincount(labels.ravel())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,10 @@ class CandidateScorer:
     def confidence(self, worth: Real) -> Real:
         """Return the IoU with a true instance that can be expected, 0 to 1, of instances with such a worth."""
         return np.clip(self.offset + self.slope * worth, 0, 1)
+
+    def surer_than(self, confidence: float) -> CandidateScorer:
+        """Return the scorer that takes what has more than a confidence; it may be 0, below which nothing is told."""
+        return replace(self, least=(confidence - self.offset) / self.slope)
 
     @property
     def settings(self) -> dict[str, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import delineate
 from delineate.errors import ModelError, UsageError
 from delineate.formats.instance_package import DOCUMENT
+from delineate.inference.instance_maps import InstancePredictor
 from delineate.training.machine import AUTO
 from delineate.workflows.hovernet_model import load_hovernet_model
 from delineate.workflows.segment_instances import InstanceModel, load_instance_model
@@ -28,6 +29,7 @@ def open_nuclei_model(
     precision: str = AUTO,
     published_decoding: bool = False,
     tta: bool = False,
+    confidence: float | None = None,
 ) -> InstanceModel:
     """Read a model of nuclei.
 
@@ -46,13 +48,16 @@ def open_nuclei_model(
         HoVer-Net: decode as the published program does.
     tta
         Average over the eight orientations of a picture (test-time augmentation); not with HoVer-Net.
+    confidence
+        Nuclei are told that have more, from 0 to 1; None: what was best on the held-out pictures of the training.
 
     Raises
     ------
     ModelError
         If there is no model, or it is damaged.
     UsageError
-        If the names of the types do not fit the model, or it has none and types are wanted.
+        If the names of the types do not fit the model, or it has none and types are wanted; or a confidence is asked
+        for that it does not tell.
     """
     folder = find_package(path or Path(TYPED if typed or types is not None else UNTYPED))
     if folder.is_file() and tta:
@@ -65,6 +70,8 @@ def open_nuclei_model(
         )
     else:
         model = load_instance_model(folder, device=device, precision=precision, tta=tta)
+    if confidence is not None:
+        model = surer_than(model, confidence)
     if typed and not model.package.type_names:
         raise UsageError(f"The model {model.package.name} tells no types; leave --typed away, or use another model.")
     return model if types is None else with_type_names(model, read_type_names(types))
@@ -94,10 +101,36 @@ def find_package(path: Path) -> Path:
 
 
 def load_nuclei_model(
-    path: Path | str | None = None, *, device: str = AUTO, precision: str = AUTO, tta: bool = False
+    path: Path | str | None = None,
+    *,
+    device: str = AUTO,
+    precision: str = AUTO,
+    tta: bool = False,
+    confidence: float | None = None,
 ) -> InstanceModel:
     """Read a model of nuclei for ``segment(picture)``; see :func:`open_nuclei_model`."""
-    return open_nuclei_model(None if path is None else Path(path), device=device, precision=precision, tta=tta)
+    folder = None if path is None else Path(path)
+    return open_nuclei_model(folder, device=device, precision=precision, tta=tta, confidence=confidence)
+
+
+def surer_than(model: InstanceModel, confidence: float) -> InstanceModel:
+    """Return the model that tells the nuclei with more than a confidence.
+
+    Raises
+    ------
+    UsageError
+        If it is not a number from 0 to below 1, or the model tells none.
+    """
+    if not 0 <= confidence < 1:
+        raise UsageError(f"A confidence lies from 0 to below 1; got {confidence}.")
+    predictor = model.predictor
+    if not isinstance(predictor, InstancePredictor) or predictor.decoding.scorer is None:
+        raise UsageError(
+            f"The model {model.package.name} tells no confidence. Leave --confidence away, or train the model again "
+            "with this version of the program."
+        )
+    decoding = replace(predictor.decoding, scorer=predictor.decoding.scorer.surer_than(confidence))
+    return replace(model, predictor=replace(predictor, decoding=decoding))
 
 
 def with_type_names(model: InstanceModel, names: tuple[str, ...]) -> InstanceModel:

@@ -67,9 +67,8 @@ def open_results(out: Path, pictures: Sequence[Path], manner: Mapping[str, Any],
         )
     require_writable(out)
     stood = _manner_of(out / RECORD)
-    differing = [
-        f"{key} was {stood.get(key)} and is now {manner[key]}" for key in manner if stood.get(key) != manner[key]
-    ]
+    before, now = _flat(stood), _flat(manner)
+    differing = [f"{key} was {before.get(key)} and is now {now[key]}" for key in now if before.get(key) != now[key]]
     if stood and differing and not overwrite:
         raise UsageError(
             f"{out} holds results that were made otherwise: {'; '.join(differing)}. Choose another output folder, or "
@@ -120,3 +119,11 @@ def _manner_of(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _flat(manner: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with those of the decoding beside the others."""
+    plain = {key: value for key, value in manner.items() if not isinstance(value, Mapping)}
+    return plain | {
+        name: value for inner in manner.values() if isinstance(inner, Mapping) for name, value in inner.items()
+    }
