@@ -97,7 +97,7 @@ def test_features_are_those_of_the_pixels(seed: int) -> None:
 
 
 def test_candidates_hold_together_above_their_pass_and_the_way_out_lies_lower() -> None:
-    _, height, candidates = example(4)
+    joined, (_, height, candidates) = 0, example(4)
     for number, basins in enumerate(basins_of(candidates)):
         row, mask = candidates.features[number], np.isin(candidates.basins, list(basins))
         ring = ndimage.binary_dilation(mask, np.ones((3, 3))) & ~mask & (candidates.basins > 0)
@@ -110,10 +110,17 @@ def test_candidates_hold_together_above_their_pass_and_the_way_out_lies_lower() 
             min(height[y, x], inside[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].max()) for y, x in np.argwhere(ring)
         ]
         assert out == pytest.approx(max(passes))
-        if len(basins) > 1:  # its own last pass is higher than any way out
-            summits = [height[candidates.basins == basin].max() for basin in basins]
-            assert min(summits) >= out or row[PLACE["how deep the deepest of its passes lies"]] >= 0
-            assert row[PLACE["how deep that pass lies below its summit"]] == pytest.approx(max(summits) - out)
+        assert row[PLACE["how deep that pass lies below its summit"]] == pytest.approx(height[mask].max() - out)
+        if len(basins) > 1:  # what joins it lies no lower than any way out
+            summits = candidates.features[candidates.parts[number] - 1, PLACE["highest height"]]
+            last = row[PLACE["how deep its last pass lies below the lower of the two summits"]]
+            assert summits.min() - last >= out - 1e-6
+            assert row[PLACE["how deep the deepest of its passes lies"]] >= last >= 0
+            assert row[PLACE["lower over higher summit of the last two parts"]] == pytest.approx(
+                summits.min() / summits.max()
+            )
+            joined += 1
+    assert joined > 4
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from delineate.masks.instance_decoding import candidates_of, decode_instances, decode_scored
+from delineate.masks.candidate_scorer import CandidateScorer
+from delineate.masks.instance_decoding import candidates_of, decode_scored
 from delineate.metrics.candidate_quality import candidate_quality
-from delineate.metrics.contingency import instance_overlap
 from delineate.metrics.decoding_choice import (
     CANDIDATES,
     START,
@@ -19,7 +19,6 @@ from delineate.metrics.decoding_choice import (
     choose_decoding,
     choose_worth,
 )
-from delineate.metrics.panoptic import panoptic_quality
 from delineate.training.instances.candidate_learning import learn_scorer
 
 
@@ -53,21 +52,17 @@ def rods_and_pairs(seed: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     return np.stack([foreground, interior, distance]), instances
 
 
-def quality(maps: NDArray[np.float32], instances: NDArray[np.int32], **changes) -> float:
-    return float(
-        panoptic_quality(instance_overlap(decode_instances(maps, replace(START, **changes)), instances)).quality
-    )
+def learnt(maps: Sequence[NDArray[np.float32]], instances: Sequence[NDArray[np.int32]]) -> CandidateScorer:
+    """A scorer that has seen some pictures."""
+    candidates = [candidates_of(one, CANDIDATES) for one in maps]
+    quality = [candidate_quality(one, truth) for one, truth in zip(candidates, instances, strict=True)]
+    features = np.concatenate([one.features for one in candidates])
+    return learn_scorer(features, np.concatenate(quality), np.ones(len(features)), least=0.25)
 
 
 def test_shapes_decide_where_summits_cannot() -> None:
     maps, instances = zip(*(rods_and_pairs(seed) for seed in range(4)), strict=True)
-    candidates = [candidates_of(one, CANDIDATES) for one in maps[:3]]
-    scorer = learn_scorer(
-        np.concatenate([one.features for one in candidates]),
-        np.concatenate([candidate_quality(one, truth) for one, truth in zip(candidates, instances[:3], strict=True)]),
-        np.ones(sum(map(len, candidates))),
-        least=0.25,
-    )
+    scorer = learnt(maps[:3], instances[:3])
     held = [HeldOutMaps(group="a", maps=maps[3], instances=instances[3])]
     plain = choose_decoding(held)
     chosen = choose_worth(held, plain, scorer)
@@ -80,13 +75,7 @@ def test_shapes_decide_where_summits_cannot() -> None:
 def test_confidences_are_right_on_held_out_pictures() -> None:
     """The truth has holes here that the learning did not see: two in five instances are not there."""
     maps, instances = zip(*(rods_and_pairs(seed) for seed in range(8)), strict=True)
-    candidates = [candidates_of(one, CANDIDATES) for one in maps[:4]]
-    scorer = learn_scorer(
-        np.concatenate([one.features for one in candidates]),
-        np.concatenate([candidate_quality(one, truth) for one, truth in zip(candidates, instances[:4], strict=True)]),
-        np.ones(sum(map(len, candidates))),
-        least=0.25,
-    )
+    scorer = learnt(maps[:4], instances[:4])
     fewer = [np.where(truth % 5 < 3, truth, 0).astype(np.int32) for truth in instances]
     held = [HeldOutMaps(group="a", maps=m, instances=t) for m, t in zip(maps[4:6], fewer[4:6], strict=True)]
     before = DecodingChoice(decoding=START, quality=0.0, tried=(), n_pictures=2)

@@ -111,20 +111,18 @@ def choose_worth(held: Sequence[HeldOutMaps], choice: DecodingChoice, scorer: Ca
     The least that is about as good as the best is chosen: it misses fewer instances.
     """
     first, second = _halves(held)
-    scored = {
-        option: quality_of([*first, *second], option)
-        for option in (replace(CANDIDATES, scorer=replace(scorer, least=least)) for least in LEAST_WORTH)
-    }
-    best = max(scored.values())
-    tried = (*choice.tried, *scored.items())
+    options = [replace(CANDIDATES, scorer=replace(scorer, least=least)) for least in LEAST_WORTH]
+    scored = [(option, quality_of([*first, *second], option)) for option in options]
+    best = max(quality for _, quality in scored)
+    tried = (*choice.tried, *scored)
     if not best > choice.quality:
         return replace(choice, tried=tried)
-    chosen = next(option for option, quality in scored.items() if quality >= best - AS_GOOD)
-    return replace(choice, decoding=_calibrated(chosen, [*first, *second]), quality=scored[chosen], tried=tried)
+    chosen, quality = next(each for each in scored if each[1] >= best - AS_GOOD)
+    return replace(choice, decoding=_calibrated(chosen, [*first, *second]), quality=quality, tried=tried)
 
 
 def _calibrated(decoding: Decoding, held: Sequence[HeldOutMaps]) -> Decoding:
-    """Return the decoding with confidences that are right on held-out pictures, all groups counting the same.
+    """Return a decoding by a scorer with confidences that are right on held-out pictures; groups count the same.
 
     A scorer learns from pictures that the network knows, and is too sure of others.
     """

@@ -388,7 +388,7 @@ def _decoding_words(conclusion: InstanceConclusion) -> str:
     learnt = (
         ""
         if decoding.scorer is None
-        else f"; which of these are objects, alone or joined, was learnt, and each is worth {decoding.scorer.least:g}"
+        else f"; which of these are objects, alone or joined, was learnt; each is worth over {decoding.scorer.least:g}"
     )
     return (
         f"Objects are decoded with foreground {decoding.foreground:g}, prominence {decoding.prominence:g}, smoothing "
