@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from scipy import ndimage
 
 from delineate.execution.atomic import write_bytes
 from delineate.metrics.instance_scores import InstanceScores, ScoredPicture, TypeScores
+from delineate.metrics.statistics import Interval
 from delineate.reports.curves import Line, line_chart
 from delineate.reports.document import (
     Block,
@@ -169,7 +171,7 @@ def _tables(findings: InstanceFindings) -> tuple[Block, ...]:
             str(group.n_found),
             number(group.r2),
             number(group.ap50),
-            f"{number(group.ap50_interval.low)} – {number(group.ap50_interval.high)}",
+            _ends(group.ap50_interval),
             number(group.ap50_pooled),
             number(group.ap_mean),
         )
@@ -194,6 +196,11 @@ def _tables(findings: InstanceFindings) -> tuple[Block, ...]:
         ),
     )
     return (*tables, *_type_table(findings)) if findings.groups else ()
+
+
+def _ends(interval: Interval) -> str:
+    """Return both ends, or one dash if there are too few pictures for an interval."""
+    return number(interval.low) if math.isnan(interval.low) else f"{number(interval.low)} – {number(interval.high)}"
 
 
 def _type_table(findings: InstanceFindings) -> tuple[Block, ...]:
