@@ -29,7 +29,8 @@ from PIL import Image
 
 from delineate.formats.instance_card import write_card
 from delineate.formats.instance_package import InstancePackage, read_instance_package, write_instance_package
-from delineate.networks.instance_unet import FOLD, MAPS
+from delineate.networks.answered_part import FOLD
+from delineate.networks.instance_unet import MAPS
 
 TYPES = {"1": "other", "2": "inflammatory", "3": "epithelial", "4": "spindle-shaped"}
 """Of CoNSeP; the names follow the order of the public evaluation of HoVer-Net."""

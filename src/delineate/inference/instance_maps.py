@@ -23,7 +23,8 @@ from delineate.inference.blocks import Blocks, Window
 from delineate.inference.precision import as_input, layout_of
 from delineate.masks.hover_decoding import HoverDecoding
 from delineate.masks.instance_decoding import Decoding, decode_scored, first_places
-from delineate.networks.instance_unet import MAPS, InstanceUNet, Part
+from delineate.networks.answered_part import Part
+from delineate.networks.instance_unet import MAPS, InstanceUNet
 from delineate.planning.recipe import Precision
 
 ROWS, COLUMNS = 1024, 1536

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from delineate.errors import ModelError
-from delineate.networks.instance_unet import FOLD, InstanceUNet
+from delineate.networks.answered_part import FOLD
+from delineate.networks.instance_unet import InstanceUNet
 
 PLAIN_MAPS = ("foreground", "interior", "distance")
 BACKGROUND = "background"

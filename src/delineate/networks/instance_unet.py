@@ -10,24 +10,17 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from delineate.errors import PlanError
+from delineate.networks.answered_part import CONVOLUTIONS, FOLD, Part, cut, levels_of, within
 from delineate.networks.initialization import initialize
 
 MAPS = 3
 """Foreground, interior, distance: what instances are decoded from."""
-FOLD = 2
-"""Pixels per side that become channels."""
-CONVOLUTIONS = 2
-"""Of 3 x 3 in a stage: each sees a pixel further."""
-
-Part = tuple[slice, slice]
-"""Rows and columns; both ends are given."""
 
 
 class InstanceUNet(nn.Module):
@@ -111,80 +104,22 @@ class InstanceUNet(nn.Module):
         """
         if image.shape[-2] % self.stride or image.shape[-1] % self.stride:
             raise PlanError(f"Height and width must be multiples of {self.stride}; got {tuple(image.shape[-2:])}.")
-        levels = _levels(part, (image.shape[-2], image.shape[-1]), len(self.decoder)) if part else ()
+        levels = levels_of(part, (image.shape[-2], image.shape[-1]), len(self.decoder)) if part else ()
         x, skips = nn.functional.pixel_unshuffle(image, FOLD), []
         for index, stage in enumerate(self.encoder):
             x = stage(x if index == 0 else nn.functional.max_pool2d(x, 2))
-            skips.append(_cut(x, levels[index].seen) if levels and index < len(levels) else x)
+            skips.append(cut(x, levels[index].seen) if levels and index < len(levels) else x)
         x = skips.pop()
         if levels:
-            x = _cut(x, levels[-1].below)
+            x = cut(x, levels[-1].below)
         for index, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True)):
             x = stage(torch.cat([up(x), skips.pop()], 1))  # what is not needed any more is let go of
             if levels:
-                x = _cut(x, levels[-1 - index].answered)
+                x = cut(x, levels[-1 - index].answered)
         logits = nn.functional.pixel_shuffle(self.head(x), FOLD)
         if part is None:
             return logits
-        return _cut(logits, _within(part, levels[0].pixels) if levels else part)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Level:
-    """What a stage on the way up has to see for a part of the image; all but ``pixels`` in the stage's own pixels."""
-
-    seen: Part
-    """Of the whole stage; even, so that it is made of whole pixels of the stage below."""
-    answered: Part
-    """Of what is seen: where zeros beyond its border do not count."""
-    below: Part
-    """Of the whole stage below: what becomes what is seen."""
-    pixels: Part
-    """Of the image: what is answered for."""
-
-
-def _levels(part: Part, size: tuple[int, int], count: int) -> tuple[_Level, ...]:
-    """Return what the stages on the way up have to see, finest first, of an image of a size, for a part of it."""
-    levels, scale = [], FOLD
-    answered = _outward(part, FOLD)
-    for _ in range(count):
-        height, width = size[0] // scale, size[1] // scale
-        wide = (_grown(answered[0], CONVOLUTIONS, height), _grown(answered[1], CONVOLUTIONS, width))
-        below = _outward(wide, 2)
-        seen = _times(below, 2)
-        levels.append(_Level(seen=seen, answered=_within(answered, seen), below=below, pixels=_times(answered, scale)))
-        answered, scale = below, scale * 2
-    return tuple(levels)
-
-
-def _cut(tensor: torch.Tensor, part: Part) -> torch.Tensor:
-    """Return a part of (B, C, y, x) that does not hold on to the whole; in the same layout."""
-    if part[0] == slice(0, tensor.shape[2]) and part[1] == slice(0, tensor.shape[3]):
-        return tensor
-    last = tensor.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return tensor[:, :, part[0], part[1]].contiguous(memory_format=layout)
-
-
-def _outward(part: Part, size: int) -> Part:
-    """Return the squares of so many pixels that a part touches."""
-    return slice(part[0].start // size, -(-part[0].stop // size)), slice(
-        part[1].start // size, -(-part[1].stop // size)
-    )
-
-
-def _times(part: Part, size: int) -> Part:
-    return slice(part[0].start * size, part[0].stop * size), slice(part[1].start * size, part[1].stop * size)
-
-
-def _grown(along: slice, by: int, length: int) -> slice:
-    return slice(max(0, along.start - by), min(length, along.stop + by))
-
-
-def _within(part: Part, whole: Part) -> Part:
-    """Return where a part lies in a larger one."""
-    down, across = whole[0].start, whole[1].start
-    return slice(part[0].start - down, part[0].stop - down), slice(part[1].start - across, part[1].stop - across)
+        return cut(logits, within(part, levels[0].pixels) if levels else part)
 
 
 def fused(network: InstanceUNet) -> InstanceUNet:
