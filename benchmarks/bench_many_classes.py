@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from delineate.planning.plan import Architecture, Configuration, IntensityStatis
 from delineate.planning.recipe import Recipe
 from delineate.training.machine import find_machine
 from delineate.workflows.model import assemble
+from peak_memory import peak_kilobytes
 from peer import PEER_ALLOCATOR
 
 HEADS = 118
@@ -158,7 +158,7 @@ def answer(question: Path, target: Path) -> None:
     began = time.perf_counter()
     found = model.predict(image).labels.array
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_kilobytes()
     torch.save(torch.from_numpy(found.astype(np.int16)), target)
     print(json.dumps({"seconds": seconds, "peak_kilobytes": peak}))
 

@@ -30,6 +30,7 @@ from delineate.case.prepared import Trace
 from delineate.geometry.grid import Grid
 from delineate.geometry.resample import axis_operator
 from delineate.preprocessing import restore_labels, restore_stream
+from peak_memory import peak_kilobytes
 
 HEADS = 118
 SMALL, FULL = (133, 170, 170), (400, 512, 512)
@@ -91,7 +92,7 @@ def _stream_child(small: bool) -> None:
     scheme = LabelScheme.simple(*(f"structure {number}" for number in range(1, HEADS)))
     start = time.perf_counter()
     restore_stream(_slabs(prepared), _trace(prepared, full), scheme)
-    print(json.dumps({"seconds": time.perf_counter() - start, "peak_gigabytes": _peak_gigabytes()}))
+    print(json.dumps({"seconds": time.perf_counter() - start, "peak_gigabytes": peak_kilobytes() * 1024 / 1e9}))
 
 
 def _slabs(prepared: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
@@ -140,7 +141,11 @@ def _child(path: Path) -> None:
     start = time.perf_counter()
     found = restore_labels(logits, trace, scheme).array
     seconds = time.perf_counter() - start
-    answer = {"seconds": seconds, "peak_gigabytes": _peak_gigabytes(), "differing": _differing(found, logits)}
+    answer = {
+        "seconds": seconds,
+        "peak_gigabytes": peak_kilobytes() * 1024 / 1e9,
+        "differing": _differing(found, logits),
+    }
     print(json.dumps(answer))
 
 
@@ -154,12 +159,6 @@ def _trace(small: tuple[int, ...], full: tuple[int, ...]) -> Trace:
         box=tuple((0, size) for size in full),
         prepared_shape=small,
     )
-
-
-def _peak_gigabytes() -> float:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def _differing(found: NDArray[Any], logits: NDArray[Any]) -> float:

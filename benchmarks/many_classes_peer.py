@@ -4,7 +4,6 @@ Usage: ``python many_classes_peer.py QUESTION.pt ANSWER.pt``; the question holds
 """
 
 import json
-import resource
 import sys
 import time
 
@@ -12,6 +11,8 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from peak_memory import peak_kilobytes
 
 
 def main():
@@ -36,7 +37,7 @@ def main():
     began = time.perf_counter()
     found = predictor.predict_single_npy_array(image, {"spacing": asked["spacing"]})
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_kilobytes()
     torch.save(torch.from_numpy(found.astype("int16")), sys.argv[2])
     print(json.dumps({"seconds": seconds, "peak_kilobytes": peak}))
 

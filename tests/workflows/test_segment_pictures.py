@@ -476,7 +476,7 @@ def test_models_of_the_program_go_by_name(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 LARGE = """
-import resource, sys, threading, time, psutil
+import sys
 from pathlib import Path
 from delineate.workflows.segment_instances import load_instance_model
 from delineate.workflows.segment_pictures import segment_pictures
@@ -484,12 +484,14 @@ import torch
 torch.set_num_threads(1)
 model = load_instance_model(Path(sys.argv[1]), device="cpu")
 segment_pictures(model, [Path(sys.argv[2])], Path(sys.argv[3]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# not getrusage: its peak is also that of the process from which this one was started
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
 def test_a_large_picture_needs_little_memory(tmp_path: Path) -> None:
     """6000 x 6000 from a tiled TIFF: 103 MB of pixels, 137 MB of labels, 432 MB if its float maps were kept."""
     block = picture(6, (600, 600))  # tens of thousands of objects in the whole picture
@@ -504,6 +506,6 @@ def test_a_large_picture_needs_little_memory(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert int(done.stdout.split()[-1]) < 1500  # MiB; 350 of them are the libraries
+    assert int(done.stdout.split()[-1]) < 1500 << 10  # KiB; 350 MiB of them are the libraries
     with tifffile.TiffFile(tmp_path / "out/large.tif") as file:
         assert file.pages.first.shape == (6000, 6000)
