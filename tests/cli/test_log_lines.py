@@ -1,5 +1,9 @@
 import logging
 
+import pytest
+from pydicom.config import WARN
+from pydicom.valuerep import validate_value
+
 from delineate.cli.log_lines import log_to_terminal
 
 
@@ -45,3 +49,12 @@ def test_a_library_that_sets_its_own_level_tells_no_more_than_warnings(capsys):
         library.info("not shown")
         library.warning("shown")
     assert capsys.readouterr().err.splitlines() == ["WARNING shown"]
+
+
+def test_what_pydicom_logs_is_not_shown_a_second_time_as_its_warning(capsys):
+    with log_to_terminal(verbose=False):
+        validate_value("IS", "255x0", WARN)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("WARNING Invalid value for VR IS: '255x0'")
+    with pytest.raises(UserWarning):
+        validate_value("IS", "255x0", WARN)

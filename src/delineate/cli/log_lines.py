@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +50,10 @@ def log_to_terminal(*, verbose: bool) -> Iterator[None]:
     root.setLevel(logging.DEBUG if verbose else logging.WARNING)
     root.addHandler(handler)
     try:
-        yield
+        with warnings.catch_warnings():
+            if not verbose:
+                warnings.filterwarnings("ignore", module="pydicom")  # it logs what it warns of
+            yield
     finally:
         root.removeHandler(handler)
         root.setLevel(before)
