@@ -14,7 +14,7 @@ from delineate.formats.datasets import Dataset
 from delineate.formats.images import read_image, read_labels, write_image, write_labels
 from delineate.workflows.run_dataset import RunSettings, run_dataset
 
-SHORT = RunSettings(budget_seconds=40.0, mirroring=False)
+SHORT = RunSettings(budget_seconds=28.0, mirroring=False)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def pictures(dataset: Dataset, tmp_path: Path) -> Path:
 
 
 def test_pictures_of_several_slices_per_patient(pictures: Path, tmp_path: Path) -> None:
-    settings = RunSettings(budget_seconds=40.0, repairs=frozenset({"map-255-to-1"}), mirroring=False)
+    settings = RunSettings(budget_seconds=28.0, repairs=frozenset({"map-255-to-1"}), mirroring=False)
     outcome = run_dataset(pictures, tmp_path / "run", settings)
     assert outcome.decision.configuration.dims == 2
     assert outcome.validation.foreground_dice > 0.3

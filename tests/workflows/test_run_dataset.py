@@ -130,7 +130,7 @@ def test_a_stop_keeps_what_was_done(phantoms: Path, tmp_path: Path) -> None:
                 cancellation.request()
 
     cancellation = Cancellation()
-    settings = RunSettings(budget_seconds=40.0)
+    settings = RunSettings(budget_seconds=28.0)
     with pytest.raises(Interrupted):
         run_dataset(phantoms, tmp_path / "run", settings, progress=StopAtTraining(), cancellation=cancellation)
     assert (tmp_path / "run" / "recipe.json").is_file()
