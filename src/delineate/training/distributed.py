@@ -43,7 +43,9 @@ YIELD_SECONDS = 15.0
 """How long any but the first process keeps an error of its own to itself, which the first one may have too."""
 
 RELEASE_SECONDS = 0.3
-"""How long a process that is done waits for its connection's threads; they need thousandths."""
+"""How long a process waits, before Python ends, for its connection's threads; they need thousandths. They hold the last
+tensors a moment longer than the call that sent them. If Python ends in that moment they ask for it in vain, and the
+process aborts after its work is done: one in six did (as in pytorch/pytorch#179291)."""
 
 _LOST = re.compile(
     r"connection (was )?(closed|reset|refused)|broken pipe|timed? ?out|gloo|nccl|socket|remote process|rank \d+ failed",
@@ -110,7 +112,7 @@ def join(place: Place, device: str) -> Iterator[Ranks]:
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // place.local_size))
     ranks = JoinedRanks(place.rank, place.world_size)
-    atexit.register(_leave)  # after an error, which is told first
+    atexit.register(time.sleep, RELEASE_SECONDS)
     with ranks.losses_explained("Start the training again; it goes on from its last checkpoint."):
         dist.init_process_group(
             backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -128,19 +130,7 @@ def join(place: Place, device: str) -> Iterator[Ranks]:
                 time.sleep(YIELD_SECONDS)
             raise
         ranks.wait()  # nobody leaves while another still needs the connection
-        _leave()
-
-
-def _leave() -> None:
-    """End the connection and give its threads time to let go of what they sent, as long as Python is whole.
-
-    They hold the last tensors a moment longer than the call that sent them. If the interpreter ends in that moment,
-    they ask for it in vain, and the process aborts after its work is done: one in six did (the same as in
-    pytorch/pytorch#179291).
-    """
-    if dist.is_initialized():
         dist.destroy_process_group()
-        time.sleep(RELEASE_SECONDS)
 
 
 class JoinedRanks(Ranks):
